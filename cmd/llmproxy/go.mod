@@ -1,0 +1,3 @@
+module github.com/proliferate-ai/llm-proxy/cmd/llmproxy
+
+go 1.26.0

@@ -1,0 +1,88 @@
+// Package pg opens pools of PostgreSQL connections and tells what went wrong
+// with them. It holds no SQL and hides none of pgx.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Options are what a service may choose about its pool; the zero value works.
+type Options struct {
+	// MaxConns is the most connections the pool holds. Zero: what the URL says
+	// in pool_max_conns, else pgx's default, the number of CPUs but at least 4.
+	MaxConns int32
+	// ApplicationName is what pg_stat_activity shows. Empty: what the URL says.
+	ApplicationName string
+	// ConnectTimeout bounds each attempt to connect. Zero: what the URL says in
+	// connect_timeout, else five seconds.
+	ConnectTimeout time.Duration
+}
+
+const connectTimeout = 5 * time.Second
+
+// Open returns a pool that has reached the database once. Sessions run in UTC,
+// and a timestamptz scans as a time in UTC. The caller closes the pool.
+//
+// No error of Open contains the password: one about the URL itself says nothing
+// of what is in it, because in a malformed URL nobody knows which part is the
+// password. IsUnavailable tells whether trying again later may help.
+func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
+	cfg, err := config(url, o)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return pool, nil
+}
+
+// errURL replaces the error of pgx, which keeps the whole URL in a public field
+// and redacts its text by guessing.
+var errURL = errors.New("database url is malformed: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, " +
+	"with special characters in USER and PASSWORD percent-encoded")
+
+func config(url string, o Options) (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errURL
+	}
+	if o.MaxConns > 0 {
+		cfg.MaxConns = o.MaxConns
+	}
+	c := cfg.ConnConfig
+	if o.ApplicationName != "" {
+		c.RuntimeParams["application_name"] = o.ApplicationName
+	}
+	c.RuntimeParams["timezone"] = "UTC"
+	switch {
+	case o.ConnectTimeout > 0:
+		c.ConnectTimeout = o.ConnectTimeout
+	case c.ConnectTimeout == 0:
+		c.ConnectTimeout = connectTimeout
+	}
+	cfg.AfterConnect = scanUTC
+	return cfg, nil
+}
+
+// scanUTC makes timestamptz values scan in UTC; pgx would use the local zone.
+func scanUTC(_ context.Context, conn *pgx.Conn) error {
+	conn.TypeMap().RegisterType(&pgtype.Type{
+		Name:  "timestamptz",
+		OID:   pgtype.TimestamptzOID,
+		Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+	})
+	return nil
+}

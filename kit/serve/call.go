@@ -1,0 +1,76 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/proliferate-ai/llm-proxy/kit/secret"
+)
+
+type callKey struct{}
+
+type call struct{ requestID, actor string }
+
+// Actor says who calls: "master" or "service"; empty for a method that
+// authenticates by itself.
+func Actor(ctx context.Context) string {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.actor
+	}
+	return ""
+}
+
+// RequestID is the call's id: the caller's x-request-id, or a new one.
+func RequestID(ctx context.Context) string {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.requestID
+	}
+	return ""
+}
+
+// requestIDOf takes the caller's id when it is short and harmless.
+func requestIDOf(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, id := range md.Get("x-request-id") {
+		if len(id) > 0 && len(id) <= 128 && strings.IndexFunc(id, notIDRune) < 0 {
+			return id
+		}
+	}
+	return "rpc_" + rand.Text()
+}
+
+func notIDRune(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r))
+}
+
+type withContext struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // grpc.ServerStream hands out its context by a method
+}
+
+func (s withContext) Context() context.Context { return s.ctx }
+
+// Dial makes a client connection to another service that sends a service token
+// with every call. It does not wait for the other side.
+func Dial(target string, token secret.String) (*grpc.ClientConn, error) {
+	return grpc.NewClient(target,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithPerRPCCredentials(bearer{token}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+}
+
+type bearer struct{ token secret.String }
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + b.token.Reveal()}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials: services
+// talk in the clear inside their network.
+func (bearer) RequireTransportSecurity() bool { return false }

@@ -1,0 +1,74 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+)
+
+// Audit checks the ledger against itself, in one snapshot.
+func (s *Store) Audit(ctx context.Context) (ledger.Audit, error) {
+	var a ledger.Audit
+	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			select (select count(*) from spend.logs), (select count(*) from spend.spend_logs),
+			  (select coalesce(sum(cost_nano_usd), 0) from spend.spend_logs),
+			  (select count(*) from spend.open_requests), (select coalesce(sum(held_nano_usd), 0) from spend.open_requests)`).
+			Scan(&a.Logs, &a.Rows, &a.Cost, &a.OpenRequests, &a.Held)
+		if err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, `
+			select team_id, count(*) as requests, sum(cost_nano_usd)::bigint as cost
+			from spend.spend_logs group by team_id order by team_id`)
+		if a.Teams, err = pgx.CollectRows(rows, pgx.RowToStructByName[ledger.TeamSpend]); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, faults)
+		a.Faults, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return a, explain("audit the ledger", err)
+	}
+	return a, nil
+}
+
+// faults lists every fault as a sentence.
+const faults = `
+select format('log %s should have rows 1 to %s and has %s from %s to %s', l.log_id, l.last_seq, count(r.seq), min(r.seq), max(r.seq))
+from spend.logs l left join spend.spend_logs r on r.log_id = l.log_id
+group by l.log_id, l.last_seq
+having count(r.seq) <> l.last_seq or coalesce(max(r.seq), 0) <> l.last_seq or coalesce(min(r.seq), 1) <> 1
+union all
+select format('row %s of log %s belongs to no log', r.seq, r.log_id)
+from spend.spend_logs r where not exists (select from spend.logs l where l.log_id = r.log_id)
+union all
+select format('request %s is on the ledger %s times', request_id, count(*))
+from spend.spend_logs group by request_id having count(*) > 1
+union all
+select format('request %s is settled and still open', o.request_id)
+from spend.open_requests o where exists (select from spend.spend_logs r where r.request_id = o.request_id)
+union all
+select format('%s %s: totals say %s nano-dollars on %s in log %s, the rows %s', coalesce(t.kind, r.kind), coalesce(t.id, r.id),
+              t.cost_nano_usd, coalesce(t.day, r.day), coalesce(t.log_id, r.log_id), r.cost)
+from spend.account_totals t
+full join (
+  select v.kind, v.id, log_id, day, sum(cost_nano_usd) as cost, count(*) as requests
+  from spend.spend_logs, lateral (values ('key', key_id), ('team', team_id), ('user', user_id), ('model', model)) v (kind, id)
+  where v.id <> '' or v.kind in ('key', 'model')
+  group by 1, 2, 3, 4) r on r.kind = t.kind and r.id = t.id and r.log_id = t.log_id and r.day = t.day
+where t.cost_nano_usd is distinct from r.cost or t.requests is distinct from r.requests
+union all
+select format('%s %s: its account says %s spent, %s held for %s requests; the rows say %s, %s for %s', a.kind, a.id,
+              a.spent_nano_usd, a.held_nano_usd, a.open_requests, s.spent, h.held, h.open)
+from spend.accounts a,
+  lateral (select coalesce(sum(cost_nano_usd), 0) as spent from spend.account_totals t where t.kind = a.kind and t.id = a.id) s,
+  lateral (select coalesce(sum(held_nano_usd), 0) as held, count(*) as open from spend.open_requests o
+           where case a.kind when 'key' then o.key_id else o.team_id end = a.id) h
+where a.spent_nano_usd <> s.spent or a.held_nano_usd <> h.held or a.open_requests <> h.open`
+
+func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

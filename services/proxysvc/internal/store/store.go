@@ -1,0 +1,139 @@
+// Package store keeps the ledger in Postgres, schema spend. Every write belongs
+// to a log and moves it on by one batch, in the same transaction, so that a
+// replica that was taken for dead can write nothing more.
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/pg"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+)
+
+// Schema is the schema that Migrations build.
+const Schema = "spend"
+
+// Migrations are the schema's migrations.
+//
+//go:embed migrations/*.sql
+var Migrations embed.FS
+
+// Store keeps the ledger.
+type Store struct{ db *pgxpool.Pool }
+
+// New makes a store on a migrated database.
+func New(db *pgxpool.Pool) *Store { return &Store{db: db} }
+
+var _ ledger.Store = (*Store)(nil)
+
+// patience bounds one call of the writer, so that a database that hangs counts
+// as one that is away.
+const patience = 10 * time.Second
+
+// fenced is the code of spend.advance.
+const fenced = "LP001"
+
+// explain says what a caller can do about a database error.
+func explain(doing string, err error) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == fenced {
+		return fmt.Errorf("%s: %w", doing, ledger.ErrFenced)
+	}
+	if pg.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) {
+		return fault.Wrap(fault.Unavailable, fmt.Errorf("%s: %w", doing, err), "the ledger is not reachable; try again")
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// OpenLog starts a new log.
+func (s *Store) OpenLog(ctx context.Context, instance string) (ledger.Open, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var o ledger.Open
+	err := s.db.QueryRow(ctx, `
+		insert into spend.logs (instance) values (@instance)
+		returning log_id, batch, last_seq`,
+		pgx.StrictNamedArgs{"instance": instance}).Scan(&o.LogID, &o.Batch, &o.LastSeq)
+	if err != nil {
+		return o, explain("open a log", err)
+	}
+	return o, nil
+}
+
+// ReadLog tells how far a log is. It waits for a batch that is still being
+// committed.
+func (s *Store) ReadLog(ctx context.Context, logID int64) (ledger.Open, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	o := ledger.Open{LogID: logID}
+	var isFenced bool
+	err := s.db.QueryRow(ctx, `
+		select batch, last_seq, fenced_at is not null or closed_at is not null
+		from spend.logs where log_id = @log_id for update`,
+		pgx.StrictNamedArgs{"log_id": logID}).Scan(&o.Batch, &o.LastSeq, &isFenced)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) || err == nil && isFenced:
+		return o, fmt.Errorf("read log %d: %w", logID, ledger.ErrFenced)
+	case err != nil:
+		return o, explain("read a log", err)
+	}
+	return o, nil
+}
+
+// CloseLog closes the own log if no request of it is open.
+func (s *Store) CloseLog(ctx context.Context, logID int64) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := s.db.Exec(ctx, `
+		update spend.logs l set closed_at = clock_timestamp()
+		where log_id = @log_id and fenced_at is null and closed_at is null
+		  and not exists (select from spend.open_requests o where o.log_id = l.log_id)
+		  and not exists (select from spend.logs t where t.settler = l.log_id and t.closed_at is null)`,
+		pgx.StrictNamedArgs{"log_id": logID})
+	if err != nil {
+		return explain("close the log", err)
+	}
+	return nil
+}
+
+// EnsureAccounts makes the shared rows of accounts that got a limit.
+func (s *Store) EnsureAccounts(ctx context.Context, ids []ledger.AccountID) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, id := range ids {
+		_, err := s.db.Exec(ctx, `select spend.ensure_account(@kind, @id)`,
+			pgx.StrictNamedArgs{"kind": id.Kind, "id": id.ID})
+		if err != nil {
+			return explain("make an account", err)
+		}
+	}
+	return nil
+}
+
+// EnsurePartitions makes the partitions of today (UTC) and the next days.
+func (s *Store) EnsurePartitions(ctx context.Context, today time.Time, days int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := s.db.Exec(ctx, `select spend.ensure_partitions(@day::date, @days::integer)`,
+		pgx.StrictNamedArgs{"day": today.UTC().Format(time.DateOnly), "days": days})
+	if err != nil {
+		return explain("make partitions", err)
+	}
+	return nil
+}
+
+// Ping says whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.db.Ping(ctx); err != nil {
+		return explain("ping", err)
+	}
+	return nil
+}

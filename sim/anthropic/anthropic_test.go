@@ -1,0 +1,351 @@
+package anthropic_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/proliferate-ai/llm-proxy/kit/sse"
+	"github.com/proliferate-ai/llm-proxy/sim/anthropic"
+)
+
+const realKey = "sk-ant-real"
+
+// bundle is a simulator on a loopback port.
+type bundle struct {
+	*anthropic.Server
+	http *httptest.Server
+}
+
+func start(t *testing.T, opts anthropic.Options) bundle {
+	t.Helper()
+	opts.APIKey = realKey
+	s := anthropic.New(opts)
+	ts := httptest.NewServer(s)
+	t.Cleanup(ts.Close)
+	return bundle{s, ts}
+}
+
+// request builds a request with the usual headers; header overrides them, an
+// empty value removes one.
+func (b bundle) request(t *testing.T, method, path, body string, header map[string]string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, b.http.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("x-api-key", realKey)
+	r.Header.Set("anthropic-version", "2023-06-01")
+	for name, value := range header {
+		r.Header.Set(name, value)
+		if value == "" {
+			r.Header.Del(name)
+		}
+	}
+	return r
+}
+
+// do returns the answer and its body. The body may end early; err says so.
+func (b bundle) do(t *testing.T, r *http.Request) (*http.Response, []byte, error) {
+	t.Helper()
+	resp, err := b.http.Client().Do(r)
+	if err != nil {
+		t.Fatalf("%s %s: %v", r.Method, r.URL.Path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, body, err
+}
+
+// post sends a message request that must be answered whole.
+func (b bundle) post(t *testing.T, body string) (*http.Response, []byte) {
+	t.Helper()
+	resp, answer, err := b.do(t, b.request(t, "POST", "/v1/messages", body, nil))
+	if err != nil {
+		t.Fatalf("read the answer: %v", err)
+	}
+	return resp, answer
+}
+
+// say is a request whose last user message is text.
+func say(text string, extra string) string {
+	quoted, _ := json.Marshal(text)
+	return `{"model":"claude-haiku-4-5","max_tokens":1000,"messages":[{"role":"user","content":` + string(quoted) + `}]` + extra + `}`
+}
+
+// event is one event of a stream.
+type event struct{ name, data string }
+
+func events(t *testing.T, stream []byte) []event {
+	t.Helper()
+	var list []event
+	err := sse.NewSplitter(0).Feed(stream, func(ev sse.Event) error {
+		list = append(list, event{string(ev.Name), string(ev.Data)})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func count(list []event, name string) int {
+	n := 0
+	for _, ev := range list {
+		if ev.name == name {
+			n++
+		}
+	}
+	return n
+}
+
+func decode[T any](t *testing.T, p []byte) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal(p, &v); err != nil {
+		t.Fatalf("decode %s: %v", p, err)
+	}
+	return v
+}
+
+type apiError struct {
+	Type  string `json:"type"`
+	Error struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	} `json:"error"`
+	RequestID string `json:"request_id"`
+}
+
+type reply struct {
+	ID      string `json:"id"`
+	Model   string `json:"model"`
+	Content []struct {
+		Type  string          `json:"type"`
+		Text  string          `json:"text"`
+		Name  string          `json:"name"`
+		Input json.RawMessage `json:"input"`
+	} `json:"content"`
+	StopReason string          `json:"stop_reason"`
+	Usage      anthropic.Usage `json:"usage"`
+}
+
+func TestHeadersAreChecked(t *testing.T) {
+	t.Parallel()
+	b := start(t, anthropic.Options{})
+	tests := []struct {
+		name   string
+		header map[string]string
+		status int
+		kind   string
+	}{
+		{"the key in x-api-key", nil, 200, ""},
+		{"the key as a bearer token", map[string]string{"x-api-key": "", "authorization": "Bearer " + realKey}, 200, ""},
+		{"the key in both places", map[string]string{"authorization": "Bearer " + realKey}, 401, "authentication_error"},
+		{"no key", map[string]string{"x-api-key": ""}, 401, "authentication_error"},
+		{"an empty bearer token", map[string]string{"x-api-key": "", "authorization": "Bearer "}, 401, "authentication_error"},
+		{"a virtual key", map[string]string{"x-api-key": "sk-virtual"}, 401, "authentication_error"},
+		{"some other text", map[string]string{"x-api-key": "nonsense"}, 401, "authentication_error"},
+		{"a virtual key beside the real one", map[string]string{"authorization": "Bearer sk-virtual"}, 401, "authentication_error"},
+		{"a virtual key in another header", map[string]string{"x-custom": "key=sk-virtual"}, 401, "authentication_error"},
+		{"a virtual key in a cookie", map[string]string{"cookie": "a=b; c=sk-virtual"}, 401, "authentication_error"},
+		{"no version", map[string]string{"anthropic-version": ""}, 400, "invalid_request_error"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			resp, body, err := b.do(t, b.request(t, "POST", "/v1/messages?beta=true", say("hi", ""), tt.header))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != tt.status {
+				t.Fatalf("status = %d, want %d: %s", resp.StatusCode, tt.status, body)
+			}
+			for _, name := range []string{"request-id", "anthropic-organization-id", "anthropic-ratelimit-requests-remaining", "set-cookie"} {
+				if resp.Header.Get(name) == "" {
+					t.Errorf("header %s is missing", name)
+				}
+			}
+			if tt.status == 200 {
+				return
+			}
+			got := decode[apiError](t, body)
+			if got.Type != "error" || got.Error.Type != tt.kind || got.RequestID != resp.Header.Get("request-id") {
+				t.Errorf("error = %+v, want type %s", got, tt.kind)
+			}
+			if resp.Header.Get("x-should-retry") != "false" {
+				t.Errorf("x-should-retry = %q, want false", resp.Header.Get("x-should-retry"))
+			}
+		})
+	}
+}
+
+func TestRequestsAreChecked(t *testing.T) {
+	t.Parallel()
+	b := start(t, anthropic.Options{})
+	const hi = `"messages":[{"role":"user","content":"hi"}]`
+	tests := []struct {
+		name, path, body string
+		header           map[string]string
+		status           int
+	}{
+		{"not JSON", "/v1/messages", `{`, nil, 400},
+		{"no model", "/v1/messages", `{"max_tokens":1,` + hi + `}`, nil, 400},
+		{"an unknown model", "/v1/messages", `{"model":"gpt-4","max_tokens":1,` + hi + `}`, nil, 404},
+		{"no max_tokens", "/v1/messages", `{"model":"claude-opus-5-5",` + hi + `}`, nil, 400},
+		{"max_tokens of zero", "/v1/messages", `{"model":"claude-opus-5-5","max_tokens":0,` + hi + `}`, nil, 400},
+		{"max_tokens over the model's", "/v1/messages", `{"model":"claude-opus-5-5","max_tokens":128001,` + hi + `}`, nil, 400},
+		{"no messages", "/v1/messages", `{"model":"claude-opus-5-5","max_tokens":1,"messages":[]}`, nil, 400},
+		{"an empty message", "/v1/messages", `{"model":"claude-opus-5-5","max_tokens":1,"messages":[{"role":"user","content":[]}]}`, nil, 400},
+		{"a block that is no object", "/v1/messages", `{"model":"claude-opus-5-5","max_tokens":1,"messages":[{"role":"user","content":["x"]}]}`, nil, 400},
+		{"a strange role", "/v1/messages", `{"model":"claude-opus-5-5","max_tokens":1,"messages":[{"role":"tool","content":"x"}]}`, nil, 400},
+		{"a place for an old model", "/v1/messages", say("hi", `,"inference_geo":"us"`), nil, 400},
+		{"a temperature", "/v1/messages", say("hi", `,"temperature":0.5`), nil, 200},
+		{"a temperature after 2026-10-21", "/v1/messages", say("hi", `,"temperature":0.5`), map[string]string{"anthropic-version": "2026-10-21"}, 400},
+		{"a prompt beyond the context", "/v1/messages", say(strings.Repeat("x", 800_001), ""), nil, 400},
+		{"an unknown script", "/v1/messages", say("[[sim:eror=529]]", ""), nil, 400},
+		{"an unknown script value", "/v1/messages", say("[[sim:cut=3]]", ""), nil, 400},
+		{"an unknown script in the header", "/v1/messages", say("hi", ""), map[string]string{"x-sim-script": "nonsense"}, 400},
+		{"a thread that is unknown", "/v1/messages", say("hi", `,"thread":{"type":"continue","previous_message_id":"msg_x"}`), nil, 404},
+		{"unknown fields", "/v1/messages", say("hi", `,"context_management":{"edits":[]}`), nil, 200},
+		{"a path with v1 twice", "/v1/v1/messages", say("hi", ""), nil, 404},
+		{"a path that is not there", "/v1/complete", `{}`, nil, 404},
+		{"a count without max_tokens", "/v1/messages/count_tokens", `{"model":"claude-opus-5-5",` + hi + `}`, nil, 200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			resp, body, err := b.do(t, b.request(t, "POST", tt.path, tt.body, tt.header))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != tt.status {
+				t.Fatalf("status = %d, want %d: %s", resp.StatusCode, tt.status, body)
+			}
+			if tt.status != 200 && decode[apiError](t, body).Type != "error" {
+				t.Errorf("body = %s, want Anthropic's error shape", body)
+			}
+		})
+	}
+}
+
+func TestAnswersNameTheDatedModel(t *testing.T) {
+	t.Parallel()
+	b := start(t, anthropic.Options{})
+	for asked, want := range map[string]string{
+		"claude-haiku-4-5":           "claude-haiku-4-5-20251001",
+		"claude-haiku-4-5-20251001":  "claude-haiku-4-5-20251001",
+		"claude-sonnet-4-5":          "claude-sonnet-4-5-20250929",
+		"claude-opus-4-5":            "claude-opus-4-5-20251101",
+		"claude-opus-5-5":            "claude-opus-5-5",
+		"claude-3-5-sonnet-20241022": "claude-3-5-sonnet-20241022",
+	} {
+		_, body := b.post(t, strings.Replace(say("hi", ""), "claude-haiku-4-5", asked, 1))
+		if got := decode[reply](t, body); got.Model != want {
+			t.Errorf("model of %s = %q, want %q", asked, got.Model, want)
+		}
+	}
+}
+
+func TestModelsArePaged(t *testing.T) {
+	t.Parallel()
+	b := start(t, anthropic.Options{})
+	type page struct {
+		Data []struct {
+			Type, ID string
+		} `json:"data"`
+		HasMore bool    `json:"has_more"`
+		FirstID *string `json:"first_id"`
+		LastID  *string `json:"last_id"`
+	}
+	get := func(path string) page {
+		t.Helper()
+		_, body, _ := b.do(t, b.request(t, "GET", path, "", nil))
+		return decode[page](t, body)
+	}
+	all := get("/v1/models?limit=1000")
+	var walked []string
+	for p := get("/v1/models?limit=3"); ; p = get("/v1/models?limit=3&after_id=" + *p.LastID) {
+		for _, m := range p.Data {
+			walked = append(walked, m.ID)
+		}
+		if !p.HasMore {
+			break
+		}
+	}
+	var want []string
+	for _, m := range all.Data {
+		want = append(want, m.ID)
+	}
+	if diff := cmp.Diff(want, walked); diff != "" {
+		t.Errorf("ids of all pages (-whole list +pages):\n%s", diff)
+	}
+	before := get("/v1/models?limit=1&before_id=" + want[2])
+	if len(before.Data) != 1 || before.Data[0].ID != want[1] || !before.HasMore {
+		t.Errorf("page before %s = %+v, want %s and more", want[2], before, want[1])
+	}
+	resp, _, _ := b.do(t, b.request(t, "GET", "/v1/models/claude-haiku-4-5", "", nil))
+	missing, _, _ := b.do(t, b.request(t, "GET", "/v1/models/gpt-4", "", nil))
+	if resp.StatusCode != 200 || missing.StatusCode != 404 {
+		t.Errorf("one model = %d, a missing one = %d, want 200 and 404", resp.StatusCode, missing.StatusCode)
+	}
+}
+
+func TestRequestsAreRecordedWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	b := start(t, anthropic.Options{})
+	body := say("hi", "")
+	b.do(t, b.request(t, "POST", "/v1/messages?beta=true", body, map[string]string{"x-leak": "a, sk-virtual"}))
+	b.do(t, b.request(t, "HEAD", "/api/hello", "", map[string]string{"x-api-key": "", "authorization": "Bearer sk-virtual"}))
+
+	rec := httptest.NewRecorder()
+	b.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/__requests", nil))
+	got := decode[[]anthropic.Request](t, rec.Body.Bytes())
+	if len(got) != 2 {
+		t.Fatalf("recorded %d requests, want 2", len(got))
+	}
+	sum := sha256.Sum256([]byte(body))
+	if got[0].BodySHA256 != hex.EncodeToString(sum[:]) || got[0].BodyLength != len(body) || got[0].Query != "beta=true" {
+		t.Errorf("first request = %+v, want the hash and length of the body and the query", got[0])
+	}
+	want := []string{"real", "a, other", "Bearer other"}
+	have := []string{got[0].Header.Get("x-api-key"), got[0].Header.Get("x-leak"), got[1].Header.Get("authorization")}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("credentials (-want +got):\n%s", diff)
+	}
+	if bytes.Contains(rec.Body.Bytes(), []byte("sk-")) {
+		t.Error("the record holds a key")
+	}
+}
+
+func TestResetForgets(t *testing.T) {
+	t.Parallel()
+	b := start(t, anthropic.Options{})
+	b.post(t, say("hi", ""))
+	resp, _, _ := b.do(t, b.request(t, "POST", "/__reset", "", nil))
+	if resp.StatusCode != http.StatusNoContent || len(b.Ledger()) != 0 || len(b.Requests()) != 0 {
+		t.Errorf("after reset (%d): %d entries, %d requests, want none", resp.StatusCode, len(b.Ledger()), len(b.Requests()))
+	}
+}
+
+func TestAnyKeyPassesWhenNoneIsSet(t *testing.T) {
+	t.Parallel()
+	s := anthropic.New(anthropic.Options{})
+	r := httptest.NewRequestWithContext(context.Background(), "POST", "/v1/messages", strings.NewReader(say("hi", "")))
+	r.Header.Set("x-api-key", "sk-anything")
+	r.Header.Set("anthropic-version", "2023-06-01")
+	rec := httptest.NewRecorder()
+	s.ServeHTTP(rec, r)
+	if rec.Code != 200 {
+		t.Errorf("status = %d, want 200: %s", rec.Code, rec.Body)
+	}
+}

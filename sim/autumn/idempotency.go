@@ -1,0 +1,58 @@
+package autumn
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// claims are the idempotency keys that are taken, and until when.
+type claims struct {
+	mu   sync.Mutex
+	keys map[string]time.Time
+}
+
+// once runs work under a claim of key, if there is one. The claim comes first,
+// so that a second request is refused while the first still runs; it is let go
+// when work fails with anything but a conflict. The first answer is not replayed.
+func (s *Server) once(key string, given bool, work func() reply) reply {
+	if !given {
+		return work()
+	}
+	now := s.opts.Now()
+	if !s.claims.take(key, now, now.Add(s.opts.IdempotencyTTL)) {
+		return s.failure(errorf(http.StatusConflict, "duplicate_idempotency_key",
+			"Another request with the same idempotency key has already been received"))
+	}
+	answer := work()
+	if answer.status >= http.StatusBadRequest && answer.status != http.StatusConflict {
+		s.claims.release(key)
+	}
+	return answer
+}
+
+// take claims key until expires, unless it is claimed now.
+func (c *claims) take(key string, now, expires time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until, ok := c.keys[key]; ok && now.Before(until) {
+		return false
+	}
+	if c.keys == nil {
+		c.keys = map[string]time.Time{}
+	}
+	c.keys[key] = expires
+	return true
+}
+
+func (c *claims) release(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.keys, key)
+}
+
+func (c *claims) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.keys)
+}
