@@ -21,15 +21,11 @@ func IsUnavailable(err error) bool {
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true // even for a wrong password: no request chose it
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return false
-	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return unavailableCode(e.Code)
 	}
 	_, network := errors.AsType[*net.OpError](err)
-	return network || pgconn.SafeToRetry(err) ||
-		errors.Is(err, pgconn.ErrConnClosed) ||
+	return network || errors.Is(err, pgconn.ErrConnClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +36,7 @@ func TestIsUnavailableByCode(t *testing.T) {
 		{"wrapped", fmt.Errorf("list keys: %w", code("57P01")), true},
 		{"cut off in an answer", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), true},
 		{"closed connection", fmt.Errorf("begin: %w", pgconn.ErrConnClosed), true},
+		{"connection reset", fmt.Errorf("read: %w", &net.OpError{Op: "read", Err: syscall.ECONNRESET}), true},
 		{"query cancelled", code("57014"), false},
 		{"unique violation", code("23505"), false},
 		{"serialization failure", code("40001"), false},
@@ -83,6 +86,8 @@ func TestIsUnavailableOnARealServer(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	check("caller gone", exec(cancelled, `select 1`), false)
+	_, err = pgx.Connect(cancelled, s.URL())
+	check("caller gone before connecting", err, false)
 	late, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	check("caller out of time", exec(late, `select pg_sleep(60)`), false)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +57,7 @@ var errURL = errors.New("database url is malformed: want postgres://USER:PASSWOR
 
 func config(url string, o Options) (*pgxpool.Config, error) {
 	cfg, err := pgxpool.ParseConfig(url)
-	if err != nil {
+	if err != nil || ambiguous(url) {
 		return nil, errURL
 	}
 	if o.MaxConns > 0 {
@@ -75,6 +76,18 @@ func config(url string, o Options) (*pgxpool.Config, error) {
 	}
 	cfg.AfterConnect = scanUTC
 	return cfg, nil
+}
+
+// ambiguous reports whether a special character that is not percent-encoded may
+// have made pgx take part of the password for a host or a database, which its
+// errors name.
+func ambiguous(url string) bool {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return false // keywords and values
+	}
+	userinfo, rest, ok := strings.Cut(rest, "@")
+	return ok && (strings.ContainsAny(userinfo, "/?#") || strings.Contains(rest, "@"))
 }
 
 // scanUTC makes timestamptz values scan in UTC; pgx would use the local zone.

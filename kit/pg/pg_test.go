@@ -78,6 +78,7 @@ func TestErrorsNeverContainThePassword(t *testing.T) {
 		"nothing listens":             "postgres://me:HUNTERTWO@127.0.0.1:1/db",
 		"it has a bad escape":         at("HUNTER%zzTWO") + "/db",
 		"it has a slash":              at("HUNTER/TWO") + "/db",
+		"it looks like a port":        at("5432/HUNTERTWO") + "/db",
 		"it has an at sign":           at("HUNTER@TWO") + "/db",
 		"it has a hash":               at("HUNTER#TWO") + "/db",
 		"it has a question mark":      at("HUNTER?TWO") + "/db",

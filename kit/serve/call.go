@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 )
@@ -56,12 +60,34 @@ type withContext struct {
 func (s withContext) Context() context.Context { return s.ctx }
 
 // Dial makes a client connection to another service that sends a service token
-// with every call. It does not wait for the other side.
+// with every call. It does not wait for the other side. Without a token it only
+// passes on what its callers send, as a gateway for another service must: with
+// one it would lend its own rights to everybody.
+//
+// The target is host:port or another name that gRPC resolves; several, separated
+// by commas, are tried in turn.
 func Dial(target string, token secret.String) (*grpc.ClientConn, error) {
-	return grpc.NewClient(target,
+	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithPerRPCCredentials(bearer{token}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		// A service that comes back is noticed within a second.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+		}),
+	}
+	if several := strings.Split(target, ","); len(several) > 1 {
+		list := manual.NewBuilderWithScheme("list")
+		var state resolver.State
+		for _, addr := range several {
+			state.Addresses = append(state.Addresses, resolver.Address{Addr: strings.TrimSpace(addr)})
+		}
+		list.InitialState(state)
+		opts, target = append(opts, grpc.WithResolvers(list)), "list:///several"
+	}
+	if !token.Empty() {
+		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token}))
+	}
+	return grpc.NewClient(target, opts...)
 }
 
 type bearer struct{ token secret.String }

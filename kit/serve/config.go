@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"io"
 	"net"
 	"time"
 
@@ -23,6 +24,8 @@ type Config struct {
 	// can notice.
 	Drain, DrainWait time.Duration
 	LogLevel         string
+	// LogTo takes the log; nil: standard error.
+	LogTo io.Writer
 }
 
 // Token is a credential and the name under which its holder appears in logs

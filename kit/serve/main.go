@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -40,7 +41,8 @@ func Main[C any](args []string, load func(getenv func(string) string) (C, error)
 	return 0
 }
 
-// Logger makes the service's logger: JSON lines on standard error.
+// Logger makes the service's logger: JSON lines on standard error, or where
+// Config says.
 func Logger(cfg Config) *zap.Logger {
 	level, err := zapcore.ParseLevel(cfg.LogLevel)
 	if err != nil {
@@ -48,6 +50,10 @@ func Logger(cfg Config) *zap.Logger {
 	}
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(os.Stderr), level)
+	var to io.Writer = os.Stderr
+	if cfg.LogTo != nil {
+		to = cfg.LogTo
+	}
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(to)), level)
 	return zap.New(core).With(zap.String("service", cfg.Name), zap.Int("pid", os.Getpid()))
 }

@@ -33,6 +33,8 @@ type Options struct {
 	OpenAPI []byte
 	// Ready says whether the service can do its work now; nil: always.
 	Ready func(context.Context) error
+	// MuxOptions add to, or replace, those of NewMux.
+	MuxOptions []runtime.ServeMuxOption
 	// OwnAuth lists full method names that authenticate by themselves, with a
 	// virtual key.
 	OwnAuth []string
@@ -80,7 +82,7 @@ func New(cfg Config, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("dial own server: %w", err), s.grpcLis.Close(), s.httpLis.Close())
 	}
-	s.mux = NewMux()
+	s.mux = NewMux(opt.MuxOptions...)
 	s.handler = s.mux
 	return s, nil
 }

@@ -74,9 +74,8 @@ func (s *Server) serveGrant(w http.ResponseWriter, r *http.Request) {
 		CustomerID string `json:"customer_id"`
 		Credits    Amount `json:"credits"`
 	}
-	err := json.NewDecoder(r.Body).Decode(&grant)
-	if err != nil || grant.CustomerID == "" {
-		s.failure(invalidInputs("want {customer_id, credits}: %v", err)).send(w)
+	if err := json.NewDecoder(r.Body).Decode(&grant); err != nil || grant.CustomerID == "" {
+		s.failure(invalidInputs("want {customer_id, credits}")).send(w)
 		return
 	}
 	s.Grant(grant.CustomerID, grant.Credits)

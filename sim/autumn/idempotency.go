@@ -12,13 +12,15 @@ type claims struct {
 	keys map[string]time.Time
 }
 
-// once runs work under a claim of key, if there is one. The claim comes first,
-// so that a second request is refused while the first still runs; it is let go
-// when work fails with anything but a conflict. The first answer is not replayed.
-func (s *Server) once(key string, given bool, work func() reply) reply {
-	if !given {
+// once runs work under a claim of key, unless that is empty. The scope keeps the
+// keys of headers and bodies apart. The claim comes before the work, so that a
+// second request is refused while the first still runs; it is let go when work
+// fails with anything but a conflict. The first answer is not replayed.
+func (s *Server) once(scope, key string, work func() reply) reply {
+	if key == "" {
 		return work()
 	}
+	key = scope + ":" + key
 	now := s.opts.Now()
 	if !s.claims.take(key, now, now.Add(s.opts.IdempotencyTTL)) {
 		return s.failure(errorf(http.StatusConflict, "duplicate_idempotency_key",

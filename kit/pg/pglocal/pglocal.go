@@ -24,8 +24,9 @@ type Options struct {
 	// superuser's password in Dir/password, its log in Dir/postgres.log. It is
 	// created if absent, and the next Start finds the data again.
 	//
-	// If the server is ephemeral, Dir is where its temporary directory is made.
-	// Empty: the system's directory for temporary files, and Ephemeral is meant.
+	// If the server is ephemeral, Dir is where its temporary directory is made, or
+	// /tmp if PostgreSQL's user may not write in Dir. Empty: the system's directory
+	// for temporary files, and the server is ephemeral.
 	Dir string
 	// Ephemeral trades safety for speed: nothing is synced to disk, and all of
 	// it is removed when the server ends.

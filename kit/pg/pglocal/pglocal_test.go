@@ -52,7 +52,7 @@ func TestServerIsInAProcessGroupOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if group == syscall.Getpgrp() {
-		t.Error("the server shares our process group: Ctrl-C would end it")
+		t.Fatal("the server shares our process group: Ctrl-C would end it")
 	}
 	// What a terminal or systemd may send to the wrapper does not cut the leash.
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
@@ -61,6 +61,10 @@ func TestServerIsInAProcessGroupOfItsOwn(t *testing.T) {
 		}
 	}
 	settingsOf(t, s, "port")
+	stopT(t, s)
+	if _, err := os.Stat(s.cluster.remove); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left behind (%v)", s.cluster.remove, err)
+	}
 }
 
 func TestPasswordIsNeeded(t *testing.T) {
@@ -171,12 +175,25 @@ func TestDataOfAnotherVersionIsRefused(t *testing.T) {
 	}
 }
 
-func TestMissingPasswordIsExplained(t *testing.T) {
+func TestPasswordIsMadeUpOnceAndThenNeeded(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	_, err := readPassword(dir, true)
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "password")) {
-		t.Errorf("readPassword = %v, want the path of the file that is gone", err)
+	dir, home := t.TempDir(), t.TempDir()
+	first, err := readPassword(dir, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(home, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := readPassword(dir, home); again != first || err != nil {
+		t.Errorf("readPassword = %q, %v; want the first, %q", again, err, first)
+	}
+	path := filepath.Join(dir, "password")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readPassword(dir, home); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), home) {
+		t.Errorf("readPassword = %v, want what is gone and what needs it", err)
 	}
 }
 

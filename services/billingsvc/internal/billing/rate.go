@@ -34,6 +34,9 @@ func (m Markup) Price(cost money.NanoUSD) (money.NanoUSD, error) {
 	return money.MulDiv(cost, m.micros, 1_000_000)
 }
 
+// SpendKey is the idempotency key of a request's event.
+func SpendKey(requestID string) string { return EventType + ":" + requestID }
+
 // event rates a row, or says why it cannot be billed.
 func (m Markup) event(r Row, now time.Time) (e Event, reason string) {
 	switch {
@@ -49,7 +52,7 @@ func (m Markup) event(r Row, now time.Time) (e Event, reason string) {
 		return Event{}, fmt.Sprintf("cost × %s is out of range", m)
 	}
 	e = Event{
-		IdempotencyKey: "llm:" + r.RequestID,
+		IdempotencyKey: SpendKey(r.RequestID),
 		OrganizationID: r.TeamID,
 		EventType:      EventType,
 		Quantity:       r.Usage.Tokens(),

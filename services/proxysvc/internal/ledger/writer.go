@@ -49,6 +49,7 @@ type Writer struct {
 
 	log   Open
 	known map[AccountID]bool // accounts whose shared row exists for certain
+	ready chan struct{}
 	done  chan struct{}
 	once  sync.Once
 	stop  chan struct{}
@@ -79,7 +80,7 @@ type Ticket struct {
 func NewWriter(store Store, set Settings, seen Observer) *Writer {
 	return &Writer{
 		store: store, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
-		known: map[AccountID]bool{}, done: make(chan struct{}), stop: make(chan struct{}),
+		known: map[AccountID]bool{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 
@@ -170,6 +171,12 @@ func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
 	}
 }
 
+// Ready is closed when the first log has been opened.
+func (w *Writer) Ready() <-chan struct{} { return w.ready }
+
+// Done is closed when Run has returned.
+func (w *Writer) Done() <-chan struct{} { return w.done }
+
 // Stop makes Run write what is queued, close the log and return. No request may
 // be running any more.
 func (w *Writer) Stop() { w.once.Do(func() { close(w.stop) }) }
@@ -180,6 +187,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	if err := w.open(ctx); err != nil {
 		return err
 	}
+	close(w.ready)
 	beat := time.NewTicker(w.set.Heartbeat)
 	defer beat.Stop()
 	for {

@@ -1,0 +1,110 @@
+package store_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
+	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
+	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/store"
+)
+
+func TestAuditSumsEachTeam(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2)
+	for range 3 {
+		b.ledger.add(1, "acme", 11)
+	}
+	b.ledger.add(1, "zeta", 1)
+	b.sync()
+	b.settle(b.leaseOne(), billing.Settlement{Outcome: billing.Applied, Proof: "deductions"})
+	want := billing.Audit{Teams: []billing.TeamSums{
+		{TeamID: "acme", Events: 3, CostNanoUSD: 33, BilledNanoUSD: 99, ChargedNanoUSD: 90, PostedNanoUSD: 60, CarriedNanoUSD: 9},
+		{TeamID: "zeta", Events: 1, CostNanoUSD: 1, BilledNanoUSD: 3, CarriedNanoUSD: 3},
+	}}
+	if diff := cmp.Diff(want, b.audit()); diff != "" {
+		t.Errorf("audit (-want +got):\n%s", diff)
+	}
+}
+
+// Each damage to the books is found and named.
+func TestAuditFindsDamage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, damage, want string }{
+		{"an event was lost", `delete from billing.billing_events where seq = 1`, "events sum to"},
+		{"an event was edited", `update billing.billing_events set price_nano_usd = 1 where seq = 1`, "carry before"},
+		{"an event was put into another charge",
+			`update billing.billing_events set charge_id = (select charge_id from billing.charges where seq = 2) where seq = 1`, "checksum"},
+		{"an event was given to another team", `update billing.billing_events set organization_id = 'zeta' where seq = 1`, "zeta has events and no balance"},
+		{"a charge's amount was edited", `update billing.charges set amount_nano_usd = 40 where seq = 1`, "charges sum to"},
+		{"a charge is gone", `update billing.billing_events set charge_id = null where seq = 1;
+			delete from billing.charges where seq = 1`, "its next seq is"},
+		{"a balance was edited", `update billing.balances set posted_nano_usd = 0`, "says posted 0"},
+		{"billed is not charged and carried", `alter table billing.balances drop constraint balances_conserved;
+			update billing.balances set billed_nano_usd = 1`, "is not charged"},
+		{"a charge was called posted", `alter table billing.charges drop constraint charges_proof;
+			update billing.charges set proof = '' where seq = 1`, "without a proof"},
+		{"an event is there twice", `insert into billing.billing_events (day, idempotency_key, organization_id, event_type, quantity,
+			cost_nano_usd, price_nano_usd, markup, session_ids, metadata, charge_id, log_id, seq, occurred_at, created_at)
+			select day + 1, idempotency_key, organization_id, event_type, quantity, 0, 0, markup, session_ids, metadata, charge_id,
+			log_id, seq, occurred_at + interval '1 day', created_at from billing.billing_events where seq = 1`, "is there 2 times"},
+		{"a row was skipped", `update billing.cursors set seq = 9`, "2 of its 9 rows"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := withCharges(t, 2)
+			b.settle(b.leaseOne(), billing.Settlement{Outcome: billing.Applied, Proof: "deductions"})
+			b.sound()
+			b.exec(tt.damage)
+			if faults := strings.Join(b.audit().Faults, "\n"); !strings.Contains(faults, tt.want) {
+				t.Errorf("audit found %q, want %q in it", faults, tt.want)
+			}
+		})
+	}
+}
+
+func TestPartitionsAreMadeAheadAndTakeInStrayEvents(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 10)
+	s := store.New(b.pool)
+	b.ledger.add(1, "acme", 10)
+	b.ledger.add(1, "acme", 10)
+	b.ledger.rows[1][1].EndedAt = noon.AddDate(0, 6, 0)
+	b.sync()
+	for range 2 {
+		if stray, err := s.EnsurePartitions(t.Context(), noon); err != nil || stray != 1 {
+			t.Fatalf("EnsurePartitions = %d, %v, want one event left for a month too far ahead", stray, err)
+		}
+	}
+	var months int
+	if err := b.pool.QueryRow(t.Context(), `select count(*) from pg_inherits where inhparent = 'billing.billing_events'::regclass`).
+		Scan(&months); err != nil || months != 6 {
+		t.Errorf("%d partitions, %v, want 5 months and the default", months, err)
+	}
+	if stray, err := s.EnsurePartitions(t.Context(), noon.AddDate(0, 4, 0)); err != nil || stray != 0 {
+		t.Errorf("EnsurePartitions later = %d, %v, want none left", stray, err)
+	}
+	b.sound()
+	// A row of a month that has its partition now still meets itself there.
+	b.exec(`update billing.cursors set seq = 0`)
+	if r := b.sync(); r.Rows != 2 || r.Events != 0 || r.Quarantined != 0 {
+		t.Errorf("Sync from the start = %+v, want 2 rows and no events", r)
+	}
+	b.sound()
+}
+
+func TestReplicasMakePartitionsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := store.New(pgtest.New(t, store.Schema, store.Migrations))
+	fail := make(chan error, 4)
+	for range cap(fail) {
+		go func() { _, err := s.EnsurePartitions(t.Context(), noon); fail <- err }()
+	}
+	for range cap(fail) {
+		if err := <-fail; err != nil {
+			t.Error(err)
+		}
+	}
+}

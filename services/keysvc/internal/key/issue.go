@@ -1,0 +1,121 @@
+package key
+
+import (
+	"context"
+	"time"
+)
+
+// IssueRequest asks for a session's key.
+type IssueRequest struct {
+	Attributes // UserID and TeamID are required; KeyAlias is not used
+	// TeamAlias names the team if it has to be made.
+	TeamAlias string
+	// IdempotencyKey: a repeat with the same one renews the secret of the key
+	// that the first call made. Empty: each call makes a new key.
+	IdempotencyKey string
+}
+
+// IssueSessionKey gives a session its key: it makes the team when it is
+// unknown and ends the session's other keys. Whatever happens at once, a
+// session that was ever issued a key has exactly one live key.
+func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest) (Created, error) {
+	r.KeyAlias = ""
+	if r.Duration == "" {
+		r.Duration = s.duration
+	}
+	if err := r.validate(); err != nil {
+		return Created{}, err
+	}
+	var c Created
+	err := s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
+		if err := tx.LockSession(ctx, r.UserID); err != nil {
+			return err
+		}
+		keys, err := tx.LockKeys(ctx, Selection{UserID: r.UserID})
+		if err != nil {
+			return err
+		}
+		now := s.now() // after the wait for the lock, so that ids follow the order of the changes
+		if k, ok := r.repeated(keys, now); ok {
+			c.Key = k
+			return s.renew(ctx, tx, by, &c, keys, now)
+		}
+		if c.Key, err = r.new(now); err != nil {
+			return err
+		}
+		c.Key.IdempotencyKey = r.IdempotencyKey
+		c.renew()
+		return s.replace(ctx, tx, by, c.Key, r.TeamAlias, keys)
+	})
+	return c, err
+}
+
+func (r IssueRequest) validate() error {
+	for _, err := range []error{
+		needText("user_id", r.UserID, longestID),
+		needText("team_id", r.TeamID, longestID),
+		checkText("team_alias", r.TeamAlias, longestName),
+		checkText("idempotency_key", r.IdempotencyKey, longestName),
+		r.Attributes.validate(),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repeated finds the key that an earlier call with the same idempotency key
+// made, unless its life is over.
+func (r IssueRequest) repeated(keys []Key, now time.Time) (Key, bool) {
+	for _, k := range keys {
+		if r.IdempotencyKey != "" && k.IdempotencyKey == r.IdempotencyKey && k.Live() && !k.Expired(now) {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
+// renew gives the key of c a new secret and ends the session's other keys.
+func (s *Service) renew(ctx context.Context, tx Tx, by Caller, c *Created, keys []Key, now time.Time) error {
+	before := c.Key
+	c.renew()
+	c.Key.UpdatedAt = now
+	if err := tx.UpdateKeys(ctx, []Key{c.Key}); err != nil {
+		return err
+	}
+	change := Change{By: by, At: now, Action: "key.renew", Entity: c.Key.KeyID, Before: before, After: c.Key}
+	if err := tx.Audit(ctx, change); err != nil {
+		return err
+	}
+	var others []Key
+	for _, k := range keys {
+		if k.KeyID != c.Key.KeyID {
+			others = append(others, k)
+		}
+	}
+	if _, _, err := revoke(ctx, tx, by, others, now); err != nil {
+		return err
+	}
+	_, err := tx.Append(ctx, Event{KeyIDs: []string{c.Key.KeyID}, At: now})
+	return err
+}
+
+// replace makes the key, and its team when that is unknown, and ends the
+// session's other keys. The old ones go first: they may hold the same
+// idempotency key.
+func (s *Service) replace(ctx context.Context, tx Tx, by Caller, k Key, teamAlias string, keys []Key) error {
+	team := TeamAttributes{TeamID: k.TeamID, TeamAlias: teamAlias}.new(k.CreatedAt)
+	if _, err := ensure(ctx, tx, by, team); err != nil {
+		return err
+	}
+	ended, err := end(ctx, tx, by, keys, k.CreatedAt)
+	if err != nil {
+		return err
+	}
+	if err := insert(ctx, tx, by, "key.issue", k); err != nil {
+		return err
+	}
+	_, err = announce(ctx, tx, ended, Event{Stopped: true, Reason: "revoked", At: k.CreatedAt})
+	return err
+}

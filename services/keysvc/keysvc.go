@@ -1,0 +1,89 @@
+// Package keysvc is the service of virtual keys and teams: it issues, verifies
+// and revokes keys, opens and closes the gates of teams, and tells watchers of
+// every change. It never sees a request to a model or what one costs.
+package keysvc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/proliferate-ai/llm-proxy/gen"
+	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
+	"github.com/proliferate-ai/llm-proxy/kit/pg"
+	"github.com/proliferate-ai/llm-proxy/kit/pg/pgmigrate"
+	"github.com/proliferate-ai/llm-proxy/kit/serve"
+	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/key"
+	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/rpc"
+	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/store"
+	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/watch"
+)
+
+// Migrate brings the database up to date.
+func Migrate(ctx context.Context, cfg Config) error {
+	pool, err := open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	pool.Close()
+	return nil
+}
+
+// Run migrates and serves until ctx ends, then drains. It returns nil after a
+// clean drain.
+func Run(ctx context.Context, cfg Config) error {
+	log := serve.Logger(cfg.Serve)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	pool, err := open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	db := store.New(pool)
+	hub, err := watch.New(ctx, db, watch.Options{
+		Poll: cfg.PollInterval, Heartbeat: cfg.Heartbeat, Log: log, Registry: registry,
+	})
+	if err != nil {
+		return err
+	}
+	srv, err := serve.New(cfg.Serve, serve.Options{Log: log, Registry: registry, OpenAPI: gen.OpenAPI, Ready: pool.Ping})
+	if err != nil {
+		return err
+	}
+	svc := key.NewService(db, cfg.KeyDuration)
+	keysv1.RegisterKeyServiceServer(srv.GRPC(), rpc.NewKeyServer(rpc.KeyServerConfig{
+		Service: svc, Feed: hub, ProxyURL: cfg.PublicURL, Draining: srv.Draining(),
+	}))
+	keysv1.RegisterTeamServiceServer(srv.GRPC(), rpc.NewTeamServer(svc))
+	if err := keysv1.RegisterKeyServiceHandler(ctx, srv.Mux(), srv.Conn()); err != nil {
+		return fmt.Errorf("register KeyService's routes: %w", err)
+	}
+	if err := keysv1.RegisterTeamServiceHandler(ctx, srv.Mux(), srv.Conn()); err != nil {
+		return fmt.Errorf("register TeamService's routes: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return hub.Run(ctx) })
+	g.Go(func() error { return srv.Run(ctx) })
+	return g.Wait()
+}
+
+// open returns a pool on a database that is up to date.
+func open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
+	pool, err := pg.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: "keysvc"})
+	if err != nil {
+		return nil, err
+	}
+	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		return pgmigrate.Up(ctx, conn.Conn(), store.Schema, store.Migrations)
+	})
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	return pool, nil
+}

@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"net/textproto"
+	"strings"
+
+	"github.com/proliferate-ai/llm-proxy/kit/secret"
+)
+
+// Header is a set of HTTP headers under their canonical names.
+type Header map[string][]string
+
+// Get returns the first value of a header, or "".
+func (h Header) Get(name string) string {
+	if v := h[textproto.CanonicalMIMEHeaderKey(name)]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// Set replaces a header.
+func (h Header) Set(name, value string) { h[textproto.CanonicalMIMEHeaderKey(name)] = []string{value} }
+
+// hopByHop are the headers of one connection only (RFC 9110, section 7.6.1).
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+// dropped are request headers that never leave: credentials, cookies, what
+// describes our side of the connection, and what the transport sets itself.
+// Anthropic's clients need none of them.
+var dropped = map[string]bool{
+	"Authorization": true, "X-Api-Key": true, "Api-Key": true, "X-Goog-Api-Key": true, "Ocp-Apim-Subscription-Key": true,
+	"Cookie": true, "Host": true, "Content-Length": true, "Accept-Encoding": true, "Expect": true,
+	"Forwarded": true, "Via": true, "X-Real-Ip": true, "X-Request-Id": true,
+}
+
+// droppedPrefixes are families of request headers that never leave.
+var droppedPrefixes = []string{"X-Forwarded-", "X-Litellm-", "X-Llmproxy-"}
+
+// forUpstream filters a client's headers. What is unknown passes; a header that
+// holds the virtual key does not, whatever its name.
+func forUpstream(h Header, key secret.String) Header {
+	connection := strings.Join(h["Connection"], ",")
+	out := make(Header, len(h)+1)
+	for name, values := range h {
+		if hopByHop[name] || dropped[name] || hasAnyPrefix(name, droppedPrefixes) || listed(connection, name) || holds(values, key) {
+			continue
+		}
+		out[name] = values
+	}
+	// Only what can be metered: the standard library reads no br and no zstd.
+	out.Set("Accept-Encoding", "identity")
+	return out
+}
+
+// droppedAnswers are answer headers that describe the real organisation or our
+// connection to the upstream.
+var droppedAnswers = map[string]bool{
+	"Set-Cookie": true, "Anthropic-Organization-Id": true, "Content-Length": true, "Alt-Svc": true, "Via": true,
+	"Server": true, "Cf-Ray": true, "Cf-Cache-Status": true, "Strict-Transport-Security": true, "Nel": true, "Report-To": true,
+}
+
+// forClient filters an upstream's headers and adds ours.
+func forClient(h Header, requestID, modelID string) Header {
+	connection := strings.Join(h["Connection"], ",")
+	out := make(Header, len(h)+3)
+	for name, values := range h {
+		if hopByHop[name] || droppedAnswers[name] || listed(connection, name) ||
+			hasAnyPrefix(name, []string{"Anthropic-Ratelimit-"}) {
+			continue
+		}
+		out[name] = values
+	}
+	out.Set("X-Llmproxy-Request-Id", requestID)
+	out.Set("X-Litellm-Call-Id", requestID)
+	out.Set("X-Litellm-Model-Id", modelID)
+	return out
+}
+
+func hasAnyPrefix(name string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// listed says whether a Connection header names this one.
+func listed(connection, name string) bool {
+	for part := range strings.SplitSeq(connection, ",") {
+		if part = strings.TrimSpace(part); part != "" && strings.EqualFold(part, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func holds(values []string, key secret.String) bool {
+	if key.Empty() {
+		return false
+	}
+	for _, v := range values {
+		if strings.Contains(v, key.Reveal()) {
+			return true
+		}
+	}
+	return false
+}
+
+// KeyFrom takes the virtual key out of a request's headers: x-litellm-api-key
+// first, as LiteLLM does, then Authorization: Bearer, then x-api-key. Claude
+// Code may send both of the latter, each with the key.
+func KeyFrom(h Header) secret.String {
+	for _, name := range []string{"X-Litellm-Api-Key", "Authorization", "X-Api-Key"} {
+		v := strings.TrimSpace(h.Get(name))
+		if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			v = strings.TrimSpace(rest)
+		}
+		if v != "" {
+			return secret.New(v)
+		}
+	}
+	return secret.String{}
+}

@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
+)
+
+// Meter reads what an answer used while it passes. Usage is what the upstream
+// reports: the totals of message_delta are cumulative and replace those of
+// message_start, field by field.
+type Meter struct {
+	MessageID  string
+	StopReason string
+	ErrorType  string // of an error event
+	Complete   bool   // the answer arrived whole
+	usage      pricing.Usage
+	started    bool  // the upstream's count of the input arrived
+	counted    bool  // so did its count of the output
+	unmetered  int64 // bytes of output since the upstream's last count
+}
+
+// bytesPerToken turns output that was received but never counted into tokens.
+// English text has about four bytes a token, code and other languages fewer.
+const bytesPerToken = 3
+
+// Usage is what was used so far; estimated is true when some of it is not the
+// upstream's own count.
+func (m *Meter) Usage() (u pricing.Usage, estimated bool) {
+	u = m.usage
+	if m.unmetered > 0 {
+		u.OutputTokens += (m.unmetered + bytesPerToken - 1) / bytesPerToken
+	}
+	return u, m.unmetered > 0 || m.started && !m.counted
+}
+
+// Event meters one server-sent event.
+func (m *Meter) Event(name, data []byte) {
+	switch string(name) {
+	case "content_block_delta":
+		m.unmetered += deltaLen(data)
+	case "message_start":
+		var e struct {
+			Message message `json:"message"`
+		}
+		if json.Unmarshal(data, &e) == nil {
+			m.take(e.Message)
+		}
+	case "message_delta":
+		var e struct {
+			Delta struct {
+				StopReason string `json:"stop_reason"`
+			} `json:"delta"`
+			Usage usage `json:"usage"`
+		}
+		if json.Unmarshal(data, &e) == nil {
+			m.take(message{StopReason: e.Delta.StopReason, Usage: e.Usage})
+			m.counted = m.counted || e.Usage.OutputTokens != nil
+		}
+	case "message_stop":
+		m.Complete = true
+	case "error":
+		m.ErrorType = errorType(data)
+	}
+}
+
+// Body meters a whole answer.
+func (m *Meter) Body(body []byte) {
+	var e message
+	if json.Unmarshal(body, &e) == nil {
+		m.take(e)
+		m.Complete, m.counted = m.started, m.started
+	}
+}
+
+type message struct {
+	ID         string `json:"id"`
+	StopReason string `json:"stop_reason"`
+	Usage      usage  `json:"usage"`
+}
+
+// usage is Anthropic's usage object; absent fields stay nil and change nothing.
+type usage struct {
+	InputTokens              *int64 `json:"input_tokens"`
+	OutputTokens             *int64 `json:"output_tokens"`
+	CacheReadInputTokens     *int64 `json:"cache_read_input_tokens"`
+	CacheCreationInputTokens *int64 `json:"cache_creation_input_tokens"`
+	CacheCreation            *struct {
+		Ephemeral5m *int64 `json:"ephemeral_5m_input_tokens"`
+		Ephemeral1h *int64 `json:"ephemeral_1h_input_tokens"`
+	} `json:"cache_creation"`
+	ServerToolUse *struct {
+		WebSearchRequests *int64 `json:"web_search_requests"`
+	} `json:"server_tool_use"`
+	ServiceTier  *string `json:"service_tier"`
+	InferenceGeo *string `json:"inference_geo"`
+	Speed        *string `json:"speed"`
+}
+
+func (m *Meter) take(e message) {
+	set(&m.MessageID, nonEmpty(e.ID))
+	set(&m.StopReason, nonEmpty(e.StopReason))
+	u := e.Usage
+	if u.InputTokens != nil {
+		m.started = true
+	}
+	if u.OutputTokens != nil {
+		m.unmetered = 0 // the count includes all that was sent until now
+	}
+	set(&m.usage.InputTokens, u.InputTokens)
+	set(&m.usage.OutputTokens, u.OutputTokens)
+	set(&m.usage.CacheReadTokens, u.CacheReadInputTokens)
+	if c := u.CacheCreation; c != nil {
+		set(&m.usage.CacheWrite5mTokens, c.Ephemeral5m)
+		set(&m.usage.CacheWrite1hTokens, c.Ephemeral1h)
+	}
+	if total := u.CacheCreationInputTokens; total != nil {
+		// What the split does not name was written for five minutes.
+		m.usage.CacheWrite5mTokens = max(0, *total-m.usage.CacheWrite1hTokens)
+	}
+	if u.ServerToolUse != nil {
+		set(&m.usage.WebSearchRequests, u.ServerToolUse.WebSearchRequests)
+	}
+	set(&m.usage.ServiceTier, u.ServiceTier)
+	set(&m.usage.InferenceGeo, u.InferenceGeo)
+	set(&m.usage.Speed, u.Speed)
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+func nonEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// errorType reads the type out of Anthropic's error body.
+func errorType(data []byte) string {
+	var e struct {
+		Error struct {
+			Type string `json:"type"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(data, &e) != nil || e.Error.Type == "" {
+		return "unknown_error"
+	}
+	return e.Error.Type
+}
+
+// deltaFields are the fields of a delta that hold generated output.
+var deltaFields = [][]byte{[]byte(`"text"`), []byte(`"thinking"`), []byte(`"partial_json"`)}
+
+// deltaLen is the length of the output that a delta carries. It decodes
+// nothing: an escape counts as one byte.
+func deltaLen(data []byte) int64 {
+	for _, field := range deltaFields {
+		for rest := data; ; {
+			i := bytes.Index(rest, field)
+			if i < 0 {
+				break
+			}
+			rest = bytes.TrimLeft(rest[i+len(field):], " ")
+			if len(rest) > 0 && rest[0] == ':' {
+				return stringLen(bytes.TrimLeft(rest[1:], " "))
+			}
+		}
+	}
+	return 0
+}
+
+func stringLen(b []byte) int64 {
+	n := int64(0)
+	for i := 1; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			if i++; i < len(b) && b[i] == 'u' {
+				i += 4
+			}
+		}
+		n++
+	}
+	return n
+}

@@ -1,0 +1,168 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/id"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+)
+
+// OwnAuth lists the methods that take a virtual key instead of a master key.
+func OwnAuth() []string {
+	return []string{
+		proxyv1.ProxyService_CreateMessage_FullMethodName,
+		proxyv1.ProxyService_CountTokens_FullMethodName,
+		proxyv1.ProxyService_ListModels_FullMethodName,
+	}
+}
+
+// Proxy implements ProxyService through the same pipeline as the HTTP routes.
+type Proxy struct {
+	proxyv1.UnimplementedProxyServiceServer
+	svc    *proxy.Service
+	ledger Reader
+}
+
+// NewProxy makes the service.
+func NewProxy(svc *proxy.Service, r Reader) *Proxy { return &Proxy{svc: svc, ledger: r} }
+
+// CreateMessage implements ProxyService.
+func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.ServerStreamingServer[proxyv1.CreateMessageResponse]) error {
+	c := call(stream.Context(), r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
+	sink := &sink{send: func(b *httpbody.HttpBody) error {
+		return stream.Send(&proxyv1.CreateMessageResponse{Body: b})
+	}}
+	err := p.svc.CreateMessage(stream.Context(), c, sink)
+	if sink.status != "" {
+		stream.SetTrailer(metadata.Pairs("x-http-status", sink.status))
+	}
+	return toFault(err)
+}
+
+// CountTokens implements ProxyService.
+func (p *Proxy) CountTokens(ctx context.Context, r *proxyv1.CountTokensRequest) (*proxyv1.CountTokensResponse, error) {
+	c := call(ctx, r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
+	resp := &proxyv1.CountTokensResponse{}
+	err := p.svc.CountTokens(ctx, c, &sink{send: func(b *httpbody.HttpBody) error {
+		resp.Body = b
+		return nil
+	}})
+	if err != nil {
+		return nil, toFault(err)
+	}
+	return resp, nil
+}
+
+// ListModels implements ProxyService.
+func (p *Proxy) ListModels(ctx context.Context, _ *proxyv1.ListModelsRequest) (*proxyv1.ListModelsResponse, error) {
+	names, err := p.svc.Models(ctx, call(ctx, nil, "", nil))
+	if err != nil {
+		return nil, toFault(err)
+	}
+	resp := &proxyv1.ListModelsResponse{}
+	for _, n := range names {
+		resp.Models = append(resp.Models, &proxyv1.Model{Id: n, DisplayName: n})
+	}
+	return resp, nil
+}
+
+// ListOpenRequests implements ProxyService.
+func (p *Proxy) ListOpenRequests(ctx context.Context, r *proxyv1.ListOpenRequestsRequest) (*proxyv1.ListOpenRequestsResponse, error) {
+	limit, err := pageSize(r.GetPageSize(), 100, 1000)
+	if err != nil {
+		return nil, err
+	}
+	open, err := p.ledger.OpenRequests(ctx, ledger.Filter{TeamID: r.GetTeamId(), UserID: r.GetUserId(), KeyID: r.GetKeyId(), Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	resp := &proxyv1.ListOpenRequestsResponse{}
+	for _, o := range open {
+		resp.OpenRequests = append(resp.OpenRequests, &proxyv1.OpenRequest{
+			RequestId: o.RequestID, LogId: o.LogID, KeyId: o.KeyID, TeamId: o.TeamID, UserId: o.UserID, Model: o.Model,
+			HeldNanoUsd: int64(o.Hold), StartedAt: timestamppb.New(o.StartedAt),
+		})
+	}
+	return resp, nil
+}
+
+// call makes a domain call out of a gRPC one.
+func call(ctx context.Context, body *httpbody.HttpBody, version string, beta []string) proxy.Call {
+	md, _ := metadata.FromIncomingContext(ctx)
+	h := proxy.Header{}
+	for _, name := range []string{"authorization", "x-api-key", "user-agent"} {
+		if v := md.Get(name); len(v) > 0 {
+			h.Set(name, v[0])
+		}
+	}
+	h.Set("Content-Type", "application/json")
+	if version != "" {
+		h.Set("Anthropic-Version", version)
+	}
+	if len(beta) > 0 {
+		h.Set("Anthropic-Beta", strings.Join(beta, ","))
+	}
+	return proxy.Call{RequestID: id.New("req_", time.Now()), Key: proxy.KeyFrom(h), Header: h, Body: body.GetData()}
+}
+
+// sink passes an answer on over gRPC.
+type sink struct {
+	send        func(*httpbody.HttpBody) error
+	contentType string
+	status      string
+}
+
+// Start implements proxy.Sink.
+func (s *sink) Start(status int, h proxy.Header) error {
+	s.contentType = h.Get("Content-Type")
+	s.status = strconv.Itoa(status)
+	return nil
+}
+
+// Write implements proxy.Sink. The bytes are copied: gRPC keeps them.
+func (s *sink) Write(p []byte) error {
+	return s.send(&httpbody.HttpBody{ContentType: s.contentType, Data: append([]byte(nil), p...)})
+}
+
+// toFault gives an answer of ours the kind that gRPC callers act on.
+func toFault(err error) error {
+	own, ok := errorOf(err)
+	if !ok {
+		return err
+	}
+	kind := fault.Unavailable
+	switch own.Status {
+	case 400, 413:
+		kind = fault.Invalid
+	case 401:
+		kind = fault.Unauthenticated
+	case 402:
+		kind = fault.Precondition
+	case 403:
+		kind = fault.Denied
+	case 404:
+		kind = fault.NotFound
+	case 429:
+		kind = fault.Exhausted
+	}
+	return fault.Wrap(kind, err, own.Message)
+}
+
+func errorOf(err error) (*proxy.Error, bool) {
+	if errors.Is(err, proxy.ErrCut) {
+		return &proxy.Error{Status: 503, Message: "the answer was cut"}, true
+	}
+	return errors.AsType[*proxy.Error](err)
+}

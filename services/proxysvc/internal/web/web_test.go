@@ -1,0 +1,618 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
+	"github.com/proliferate-ai/llm-proxy/kit/secret"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/anthropic"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/config"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/store"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/web"
+	sim "github.com/proliferate-ai/llm-proxy/sim/anthropic"
+)
+
+const (
+	realKey    = "sk-ant-real-key"
+	virtualKey = "sk-virtual-key"
+)
+
+// oneKey knows one virtual key.
+type oneKey struct{ key atomic.Pointer[proxy.Key] }
+
+func (o *oneKey) Verify(_ context.Context, key secret.String) (*proxy.Key, error) {
+	if !key.Equal(virtualKey) {
+		return nil, fault.Errorf(fault.Unauthenticated, "invalid api key")
+	}
+	return o.key.Load(), nil
+}
+
+// stand is the data path in front of the simulator, on a real ledger.
+type stand struct {
+	t        *testing.T
+	db       *pgxpool.Pool
+	store    *store.Store
+	sim      *sim.Server
+	upstream *httptest.Server
+	proxy    *httptest.Server
+	running  *proxy.Running
+	keys     *oneKey
+	book     *pricing.Book
+}
+
+func newStand(t *testing.T, edit func(*proxy.Key, *proxy.Settings)) *stand {
+	t.Helper()
+	s := &stand{t: t, db: pgtest.New(t, store.Schema, store.Migrations), running: proxy.NewRunning(), keys: &oneKey{}}
+	s.store = store.New(s.db)
+	s.sim = sim.New(sim.Options{APIKey: realKey})
+	s.upstream = httptest.NewServer(s.sim)
+	t.Cleanup(s.upstream.Close)
+	key := &proxy.Key{KeyID: "key_1", Token: "t", TeamID: "acme", UserID: "session", Gate: proxy.Gate{Status: "active"}}
+	set := proxy.Settings{IdleTimeout: time.Minute, ProgressInterval: time.Second, SettleTimeout: 20 * time.Second}
+	if edit != nil {
+		edit(key, &set)
+	}
+	s.keys.key.Store(key)
+	deployments, err := config.Load(config.Default, func(name string) string {
+		return map[string]string{"ANTHROPIC_API_KEY": realKey, "ANTHROPIC_API_BASE": s.upstream.URL}[name]
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.book, err = pricing.Default(); err != nil {
+		t.Fatal(err)
+	}
+	writer := ledger.NewWriter(s.store, ledger.Settings{
+		Instance: "test", Heartbeat: 50 * time.Millisecond, Silence: time.Minute, Retry: 5 * time.Millisecond, AdmitTimeout: 10 * time.Second,
+	}, quiet{})
+	ended := make(chan error, 1)
+	go func() { ended <- writer.Run(context.WithoutCancel(t.Context())) }()
+	t.Cleanup(func() {
+		writer.Stop()
+		if err := <-ended; err != nil {
+			t.Errorf("writer: %v", err)
+		}
+		s.audit()
+	})
+	svc := proxy.New(proxy.Parts{
+		Keys: s.keys, Ledger: writer, Upstream: anthropic.New(), Router: proxy.NewRouter(deployments), Book: s.book,
+		Running: s.running, Settled: func(*ledger.Settlement) {}, Settings: set,
+	})
+	h := web.New(svc, func(id string, err error) { t.Logf("%s: %v", id, err) })
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/messages", h.CreateMessage)
+	mux.HandleFunc("POST /v1/messages/count_tokens", h.CountTokens)
+	mux.HandleFunc("GET /v1/models", h.Models)
+	s.proxy = httptest.NewServer(mux)
+	t.Cleanup(s.proxy.Close)
+	return s
+}
+
+type quiet struct{}
+
+func (quiet) Committed(int, int, time.Duration) {}
+func (quiet) Trouble(string, error)             {}
+
+func (s *stand) audit() {
+	a, err := s.store.Audit(context.WithoutCancel(s.t.Context()))
+	if err != nil || len(a.Faults) > 0 || a.OpenRequests != 0 || a.Held != 0 {
+		s.t.Errorf("audit after the test: %+v, %v", a, err)
+	}
+}
+
+// body is a request; script steers the simulator.
+func body(stream bool, script string) string {
+	return fmt.Sprintf(`{"model":"claude-haiku-4-5","max_tokens":400,"stream":%t,"messages":[{"role":"user","content":"Hello there. %s"}]}`, stream, script)
+}
+
+func (s *stand) send(ctx context.Context, url, key, path, body string) *http.Response {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("X-Api-Key", key)
+	req.Header.Set("Authorization", "Bearer "+key) // Claude Code may send both
+	if key == realKey {
+		req.Header.Del("Authorization")
+	}
+	req.Header.Set("Anthropic-Version", "2023-06-01")
+	req.Header.Set("Anthropic-Beta", "unknown-beta-2099-01-01")
+	req.Header.Set("X-Custom", "prefix "+key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { resp.Body.Close() }) //nolint:errcheck // the test is over
+	return resp
+}
+
+func (s *stand) post(body string) *http.Response {
+	s.t.Helper()
+	return s.send(s.t.Context(), s.proxy.URL, virtualKey, "/v1/messages", body)
+}
+
+func read(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// row waits for the one row on the ledger.
+func (s *stand) row() ledger.Row {
+	s.t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		rows, err := s.store.Rows(s.t.Context(), ledger.Filter{Limit: 10})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(rows) > 1 {
+			s.t.Fatalf("%d rows, want 1", len(rows))
+		}
+		if len(rows) == 1 {
+			return rows[0]
+		}
+	}
+	return ledger.Row{}
+}
+
+// checkUsage holds the row against what the simulator says it used, priced by
+// the book.
+func (s *stand) checkUsage(r ledger.Row) {
+	s.t.Helper()
+	entries := s.sim.Ledger()
+	if len(entries) != 1 || entries[0].ID != r.MessageID {
+		s.t.Fatalf("the simulator answered %+v, the row is of %s", entries, r.MessageID)
+	}
+	var wire struct {
+		InputTokens   int64 `json:"input_tokens"`
+		OutputTokens  int64 `json:"output_tokens"`
+		CacheRead     int64 `json:"cache_read_input_tokens"`
+		CacheCreation struct {
+			W5m int64 `json:"ephemeral_5m_input_tokens"`
+			W1h int64 `json:"ephemeral_1h_input_tokens"`
+		} `json:"cache_creation"`
+	}
+	text, err := json.Marshal(entries[0].Usage)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &wire); err != nil {
+		s.t.Fatal(err)
+	}
+	want := pricing.Usage{
+		InputTokens: wire.InputTokens, OutputTokens: wire.OutputTokens, CacheReadTokens: wire.CacheRead,
+		CacheWrite5mTokens: wire.CacheCreation.W5m, CacheWrite1hTokens: wire.CacheCreation.W1h,
+	}
+	got := r.Usage
+	got.ServiceTier, got.InferenceGeo, got.Speed = "", "", ""
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.t.Errorf("usage differs from the simulator's (-want +got):\n%s", diff)
+	}
+	cost, err := s.book.Cost(r.Model, want, r.StartedAt)
+	if err != nil || cost != r.Cost || cost == 0 {
+		s.t.Errorf("cost %d, want %d, %v", r.Cost, cost, err)
+	}
+}
+
+func TestAStreamPassesByteForByteAndIsBilled(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	text := read(t, s.post(body(true, "[[sim:say=Good morning, Zürich]]")))
+	row := s.row()
+	if row.Status != ledger.Completed || row.Estimated || !row.Stream || row.HTTPStatus != 200 || row.StopReason != "end_turn" {
+		t.Errorf("row = %+v", row)
+	}
+	s.checkUsage(row)
+	if got := strings.Count(text, "event: "); got < 7 || !strings.Contains(text[strings.LastIndex(text, "event: "):], "message_stop") {
+		t.Errorf("the stream has %d events and ends with %q", got, text[max(0, len(text)-80):])
+	}
+}
+
+func TestAnAnswerThatIsNotStreamedIsBilled(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	resp := s.post(body(false, ""))
+	var message struct {
+		ID   string `json:"id"`
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal([]byte(read(t, resp)), &message); err != nil || message.Type != "message" {
+		t.Errorf("answer %+v, %v", message, err)
+	}
+	row := s.row()
+	s.checkUsage(row)
+	if row.MessageID != message.ID || row.Status != ledger.Completed || resp.Header.Get("X-Litellm-Response-Cost") != row.Cost.String() {
+		t.Errorf("row %+v, cost header %q", row, resp.Header.Get("X-Litellm-Response-Cost"))
+	}
+}
+
+func TestWhatReachesTheUpstream(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	sent := `{ "model" : "claude-haiku-4-5" ,"max_tokens":5,"big":12345678901234567890,"messages":[{"role":"user","content":"\u00e9 <&>"}]}`
+	resp := s.send(t.Context(), s.proxy.URL, virtualKey, "/v1/messages?beta=true", sent)
+	read(t, resp)
+	requests := s.sim.Requests()
+	if len(requests) != 1 {
+		t.Fatalf("%d requests reached the upstream, want 1", len(requests))
+	}
+	got := requests[0]
+	sum := sha256.Sum256([]byte(sent))
+	if got.BodySHA256 != hex.EncodeToString(sum[:]) || got.Query != "beta=true" {
+		t.Errorf("body or query changed: %+v", got)
+	}
+	headers := fmt.Sprint(got.Header)
+	if strings.Contains(headers, virtualKey) || strings.Contains(headers, "other") || !strings.Contains(headers, "unknown-beta-2099-01-01") {
+		t.Errorf("headers upstream: %s", headers)
+	}
+	if !strings.Contains(headers, "real") || strings.Contains(headers, "Authorization") {
+		t.Errorf("the real credential is not there once: %s", headers)
+	}
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "Anthropic-Ratelimit") || name == "Anthropic-Organization-Id" || name == "Set-Cookie" {
+			t.Errorf("%s reached the client", name)
+		}
+	}
+	if resp.Header.Get("Request-Id") == "" || !strings.HasPrefix(resp.Header.Get("X-Llmproxy-Request-Id"), "req_") {
+		t.Errorf("ids are missing: %v", resp.Header)
+	}
+}
+
+func TestAPrefixedNameIsReplacedInPlace(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	sent := `{"max_tokens":5,"model":"anthropic/claude-haiku-4-5","messages":[{"role":"user","content":"anthropic/claude-haiku-4-5"}]}`
+	read(t, s.post(sent))
+	sum := sha256.Sum256([]byte(strings.Replace(sent, "anthropic/", "", 1)))
+	if got := s.sim.Requests()[0].BodySHA256; got != hex.EncodeToString(sum[:]) {
+		t.Error("more than the model changed in the body")
+	}
+	if row := s.row(); row.ModelGroup != "anthropic/claude-haiku-4-5" || row.Model != "claude-haiku-4-5" {
+		t.Errorf("row names the models %q and %q", row.ModelGroup, row.Model)
+	}
+}
+
+func TestUpstreamErrorsPassUnchangedAndCostNothing(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{400, 429, 500, 529} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			s := newStand(t, nil)
+			sent := body(true, fmt.Sprintf("[[sim:error=%d;retry_after=7]]", status))
+			direct := s.send(t.Context(), s.upstream.URL, realKey, "/v1/messages", sent)
+			through := s.post(sent)
+			if direct.StatusCode != status || through.StatusCode != status {
+				t.Fatalf("status %d directly, %d through the proxy, want %d", direct.StatusCode, through.StatusCode, status)
+			}
+			for _, name := range []string{"X-Should-Retry", "Retry-After", "Content-Type"} {
+				if direct.Header.Get(name) != through.Header.Get(name) {
+					t.Errorf("%s: %q directly, %q through the proxy", name, direct.Header.Get(name), through.Header.Get(name))
+				}
+			}
+			if got, want := withoutID(read(t, through)), withoutID(read(t, direct)); got != want {
+				t.Errorf("body %s, want %s", got, want)
+			}
+			if row := s.row(); row.Status != ledger.Failed || row.Cost != 0 || row.HTTPStatus != status || row.ErrorType == "" {
+				t.Errorf("row = %+v", row)
+			}
+		})
+	}
+}
+
+func withoutID(text string) string {
+	before, _, _ := strings.Cut(text, `"request_id"`)
+	return before
+}
+
+func TestOurOwnCredentialsFaultIsNotTheClients(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	resp := s.post(body(false, "[[sim:error=401]]"))
+	if text := read(t, resp); resp.StatusCode != 502 || !strings.Contains(text, `"api_error"`) {
+		t.Errorf("%d %s, want 502 api_error", resp.StatusCode, text)
+	}
+	s.row()
+}
+
+func TestACutStreamIsCutForTheClientToo(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	resp := s.post(body(true, "[[sim:cut=after:3;output_tokens=50]]"))
+	text, err := io.ReadAll(resp.Body)
+	if err == nil {
+		t.Error("the client saw a clean end of half an answer")
+	}
+	if n := strings.Count(string(text), "event: content_block_delta"); n != 3 {
+		t.Errorf("%d deltas arrived, want 3", n)
+	}
+	row := s.row()
+	entry := s.sim.Ledger()[0]
+	if row.Status != ledger.Interrupted || !row.Estimated || row.MessageID != entry.ID || row.Usage.OutputTokens < 1 || row.Cost == 0 {
+		t.Errorf("row = %+v", row)
+	}
+}
+
+func TestAnErrorEventIsPassedOnAndSettled(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	text := read(t, s.post(body(true, "[[sim:stream_error=after:2]]")))
+	if !strings.Contains(text, "event: error") || strings.Contains(text, "message_stop") {
+		t.Errorf("stream = %s", text)
+	}
+	if row := s.row(); row.Status != ledger.Interrupted || row.ErrorType != "overloaded_error" || row.Cost == 0 {
+		t.Errorf("row = %+v", row)
+	}
+}
+
+func TestAClientThatLeavesIsBilledForWhatItGot(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	ctx, leave := context.WithCancel(t.Context())
+	resp := s.send(ctx, s.proxy.URL, virtualKey, "/v1/messages", body(true, "[[sim:stall=after:2]]"))
+	readUntil(t, resp.Body, "content_block_delta")
+	leave()
+	row := s.row()
+	if row.Status != ledger.Aborted || !row.Estimated || row.Usage.InputTokens == 0 || row.Cost == 0 {
+		t.Errorf("row = %+v", row)
+	}
+	s.upstream.Close() // waits for the simulator's handlers: it must see that we left
+	if entry := s.sim.Ledger()[0]; entry.Finished {
+		t.Error("the upstream call was not cancelled")
+	}
+}
+
+func readUntil(t *testing.T, r io.Reader, want string) string {
+	t.Helper()
+	var got bytes.Buffer
+	buf := make([]byte, 1024)
+	for !strings.Contains(got.String(), want) {
+		n, err := r.Read(buf)
+		got.Write(buf[:n])
+		if err != nil {
+			t.Fatalf("the stream ended before %q: %v\n%s", want, err, got.String())
+		}
+	}
+	return got.String()
+}
+
+func TestARevokedKeysStreamEndsWithATypedError(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	resp := s.post(body(true, "[[sim:stall=after:2]]"))
+	readUntil(t, resp.Body, "content_block_delta")
+	s.running.Stop([]string{"key_1"}, nil, 1, "revoked")
+	if rest := read(t, resp); !strings.Contains(rest, "event: error") || !strings.Contains(rest, "authentication_error") {
+		t.Errorf("the stream ended with %q", rest)
+	}
+	if row := s.row(); row.Status != ledger.Stopped || row.Cost == 0 {
+		t.Errorf("row = %+v", row)
+	}
+	again := s.post(body(true, ""))
+	if again.StatusCode != 401 {
+		t.Errorf("a request that was verified before the revocation got %d, want 401", again.StatusCode)
+	}
+}
+
+func TestASilentUpstreamIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, func(_ *proxy.Key, set *proxy.Settings) { set.IdleTimeout = 300 * time.Millisecond })
+	text := read(t, s.post(body(true, "[[sim:stall=after:1]]")))
+	if !strings.Contains(text, "event: error") || !strings.Contains(text, "silent for too long") {
+		t.Errorf("stream = %s", text)
+	}
+	if row := s.row(); row.Status != ledger.Stopped {
+		t.Errorf("row = %+v", row)
+	}
+}
+
+func TestTheEndOfAnAnswerWaitsForTheLedger(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	resp := s.post(body(true, "[[sim:delay_ms=100;output_tokens=100]]"))
+	begun := readUntil(t, resp.Body, "message_start") // so it is admitted
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it is over by then, or the test has failed
+	if _, err := tx.Exec(t.Context(), `select from spend.logs for update`); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(begun, "message_delta") {
+		readUntil(t, resp.Body, "message_delta")
+	}
+	arrived := make(chan string, 1)
+	go func() {
+		rest, _ := io.ReadAll(resp.Body) //nolint:errcheck // the text tells
+		arrived <- string(rest)
+	}()
+	s.upstream.Close() // waits for the simulator: it has sent everything
+	if !s.sim.Ledger()[0].Finished {
+		t.Fatal("the simulator has not finished")
+	}
+	var rows int
+	if err := tx.QueryRow(t.Context(), `select count(*) from spend.spend_logs`).Scan(&rows); err != nil || rows != 0 {
+		t.Fatalf("%d rows, %v, want none yet", rows, err)
+	}
+	select {
+	case rest := <-arrived:
+		t.Fatalf("the answer ended before it was on the ledger: %s", rest)
+	default:
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rest := <-arrived; !strings.Contains(rest, "message_stop") {
+		t.Errorf("the rest is %q", rest)
+	}
+	s.row()
+}
+
+func TestBudgets(t *testing.T) {
+	t.Parallel()
+	budget := func(usd string) func(*proxy.Key, *proxy.Settings) {
+		return func(k *proxy.Key, _ *proxy.Settings) {
+			n, err := money.ParseUSD(usd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.Limits.MaxBudgetNanoUSD = &n
+		}
+	}
+	t.Run("a budget of zero is final", func(t *testing.T) {
+		t.Parallel()
+		s := newStand(t, budget("0"))
+		resp := s.post(body(true, ""))
+		if text := read(t, resp); resp.StatusCode != 402 || !strings.Contains(text, "billing_error") || resp.Header.Get("X-Should-Retry") != "false" {
+			t.Errorf("%d %s %v", resp.StatusCode, text, resp.Header)
+		}
+		count := s.send(t.Context(), s.proxy.URL, virtualKey, "/v1/messages/count_tokens", body(false, ""))
+		if text := read(t, count); count.StatusCode != 200 || !strings.Contains(text, "input_tokens") {
+			t.Errorf("count_tokens at a budget of zero: %d %s", count.StatusCode, text)
+		}
+		if n := len(s.sim.Ledger()); n != 0 {
+			t.Errorf("%d answers were bought", n)
+		}
+	})
+	t.Run("what another request holds comes free again", func(t *testing.T) {
+		t.Parallel()
+		s := newStand(t, budget("0.005")) // one request's worst case, not two
+		first := s.post(body(true, "[[sim:stall=after:1]]"))
+		readUntil(t, first.Body, "content_block_delta")
+		second := s.post(body(true, ""))
+		if text := read(t, second); second.StatusCode != 429 || second.Header.Get("Retry-After") == "" || !strings.Contains(text, "held") {
+			t.Errorf("%d %s", second.StatusCode, text)
+		}
+		s.running.Stop([]string{"key_1"}, nil, 0, "blocked")
+		read(t, first)
+		s.row()
+		third := s.post(body(true, ""))
+		if text := read(t, third); third.StatusCode != 200 {
+			t.Errorf("after the first ended: %d %s", third.StatusCode, text)
+		}
+	})
+}
+
+// TestRefusals sends what is wrong: the answer is in Anthropic's shape, nothing
+// reaches the upstream and nothing is written.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, func(k *proxy.Key, _ *proxy.Settings) { k.Models = []string{"claude-haiku-*"} })
+	tests := []struct {
+		name, key, body string
+		status          int
+		kind            string
+	}{
+		{"no key", "", body(true, ""), 401, "authentication_error"},
+		{"an unknown key", "sk-wrong", body(true, ""), 401, "authentication_error"},
+		{"no JSON", virtualKey, `{"model":`, 400, "invalid_request_error"},
+		{"no model", virtualKey, `{}`, 400, "invalid_request_error"},
+		{"an unknown model", virtualKey, `{"model":"gpt-17","max_tokens":1}`, 404, "not_found_error"},
+		{"a model that the key may not use", virtualKey, `{"model":"claude-opus-5-5","max_tokens":1}`, 403, "permission_error"},
+		{"a body over the limit", virtualKey, `{"x":"` + strings.Repeat("x", web.MaxBody) + `"}`, 413, "request_too_large"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			resp := s.send(t.Context(), s.proxy.URL, tt.key, "/v1/messages", tt.body)
+			var got struct {
+				Type  string
+				Error struct{ Type, Message string }
+			}
+			text := read(t, resp)
+			if err := json.Unmarshal([]byte(text), &got); err != nil {
+				t.Fatalf("%v in %s", err, text)
+			}
+			if resp.StatusCode != tt.status || got.Type != "error" || got.Error.Type != tt.kind || got.Error.Message == "" {
+				t.Errorf("%d %s, want %d %s", resp.StatusCode, text, tt.status, tt.kind)
+			}
+			if resp.Header.Get("X-Should-Retry") != "false" || resp.Header.Get("Request-Id") == "" {
+				t.Errorf("headers %v", resp.Header)
+			}
+		})
+	}
+	if n := len(s.sim.Requests()); n != 0 {
+		t.Errorf("%d requests reached the upstream", n)
+	}
+	rows, err := s.store.Rows(t.Context(), ledger.Filter{Limit: 1})
+	if err != nil || len(rows) != 0 {
+		t.Errorf("rows %v, %v, want none", rows, err)
+	}
+}
+
+func TestAClosedGate(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[string]int{"exhausted": 402, "blocked": 403, "suspended": 403} {
+		s := newStand(t, func(k *proxy.Key, _ *proxy.Settings) { k.Gate.Status = status })
+		if resp := s.post(body(true, "")); resp.StatusCode != want || resp.Header.Get("X-Should-Retry") != "false" {
+			t.Errorf("%s: %d, want %d", status, resp.StatusCode, want)
+		}
+	}
+}
+
+func TestAnUpstreamThatIsAwayIsA502(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	s.upstream.Close()
+	resp := s.post(body(true, ""))
+	if text := read(t, resp); resp.StatusCode != 502 || !strings.Contains(text, "api_error") || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+	if row := s.row(); row.Status != ledger.Failed || row.Cost != 0 {
+		t.Errorf("row = %+v", row)
+	}
+}
+
+func TestModels(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, func(k *proxy.Key, _ *proxy.Settings) { k.Models = []string{"claude-haiku-4-5"} })
+	get := func(version string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.proxy.URL+"/v1/models", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+virtualKey)
+		if version != "" {
+			req.Header.Set("Anthropic-Version", version)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // read to its end
+		return read(t, resp)
+	}
+	if got := get("2023-06-01"); !strings.Contains(got, `"type":"model","id":"claude-haiku-4-5"`) || strings.Contains(got, "opus") {
+		t.Errorf("Anthropic's shape: %s", got)
+	}
+	if got := get(""); !strings.Contains(got, `"object":"list"`) || strings.Contains(got, "opus") {
+		t.Errorf("OpenAI's shape: %s", got)
+	}
+}
+
