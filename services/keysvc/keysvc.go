@@ -8,8 +8,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proliferate-ai/llm-proxy/gen"
@@ -37,8 +35,7 @@ func Migrate(ctx context.Context, cfg Config) error {
 // clean drain.
 func Run(ctx context.Context, cfg Config) error {
 	log := serve.Logger(cfg.Serve)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := serve.NewRegistry()
 	pool, err := open(ctx, cfg)
 	if err != nil {
 		return err
@@ -74,16 +71,5 @@ func Run(ctx context.Context, cfg Config) error {
 
 // open returns a pool on a database that is up to date.
 func open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
-	pool, err := pg.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: "keysvc"})
-	if err != nil {
-		return nil, err
-	}
-	err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		return pgmigrate.Up(ctx, conn.Conn(), store.Schema, store.Migrations)
-	})
-	if err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("migrate: %w", err)
-	}
-	return pool, nil
+	return pgmigrate.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name}, store.Schema, store.Migrations)
 }

@@ -34,18 +34,7 @@ func Migrate(ctx context.Context, cfg Config) error {
 }
 
 func openDatabase(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
-	pool, err := pg.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name})
-	if err != nil {
-		return nil, err
-	}
-	err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
-		return pgmigrate.Up(ctx, c.Conn(), store.Schema, store.Migrations)
-	})
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
-	return pool, nil
+	return pgmigrate.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name}, store.Schema, store.Migrations)
 }
 
 // Run serves until ctx ends, then drains: running streams end, the ledger gets

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
@@ -30,8 +29,7 @@ type telemetry struct {
 }
 
 func newTelemetry(cfg Config) *telemetry {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg := serve.NewRegistry()
 	auto := promauto.With(reg)
 	return &telemetry{
 		log: serve.Logger(cfg.Serve), registry: reg,

@@ -7,6 +7,8 @@ package key
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/id"
 )
 
 // Key is a virtual key without its secret. Its JSON is what audit rows show.
@@ -55,7 +57,7 @@ type Attributes struct {
 // new makes a key of these attributes at now. The attributes must be valid.
 func (a Attributes) new(now time.Time) (Key, error) {
 	k := Key{
-		KeyID: newID(now), KeyAlias: a.KeyAlias, TeamID: a.TeamID, UserID: a.UserID,
+		KeyID: id.New(idPrefix, now), KeyAlias: a.KeyAlias, TeamID: a.TeamID, UserID: a.UserID,
 		Models: list(a.Models), Tags: list(a.Tags), Limits: a.Limits,
 		Metadata: object(a.Metadata), Duration: a.Duration, CreatedAt: now, UpdatedAt: now,
 	}

@@ -2,11 +2,9 @@ package key
 
 import (
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,24 +47,6 @@ func TestAttributesAreRefusedWithAReason(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
-	}
-}
-
-func TestIDsSortByTime(t *testing.T) {
-	t.Parallel()
-	now := instant(t, "2026-05-01T12:00:00Z")
-	form := regexp.MustCompile(`^key_[0-9a-hjkmnp-tv-z]{26}$`)
-	var ids []string
-	for range 1000 {
-		id := newID(now)
-		if !form.MatchString(id) {
-			t.Fatalf("newID() = %q, want the form %s", id, form)
-		}
-		ids = append(ids, id)
-		now = now.Add(time.Microsecond)
-	}
-	if !slices.IsSorted(ids) {
-		t.Error("ids do not sort by their time")
 	}
 }
 

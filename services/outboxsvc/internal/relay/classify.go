@@ -68,17 +68,15 @@ func classifyOK(c Charge, a Answer) Verdict {
 	applied := money.NanoUSD(a.Deducted) * money.MicroCredit
 	v := Verdict{Proof: ProofDeductions, SinkBalanceCredits: a.Balance}
 	switch {
-	case a.Deducted == 0 && !a.HasBalance && (a.Says || a.Code == ""):
-		if !a.Says {
-			return unknown(a, "200 that does not say what was deducted")
-		}
-		return notApplied(a, "customer has no balance of the feature: attach a plan")
+	case a.Deducted == 0 && !a.HasBalance && (a.Says || a.NullBalance):
+		// No balance, no lock: the same id may be sent again.
+		return notApplied(a, fmt.Sprintf("customer has no balance of feature %s: attach a plan", a.Feature))
 	case !a.Says:
 		return unknown(a, "200 that does not say what was deducted")
 	case applied == c.AmountNanoUSD:
 		v.Outcome = Applied
 	case applied >= 0 && applied < c.AmountNanoUSD:
-		// Nothing at all of a balance that is there counts as a part: the lock
+		// Nothing out of a balance that is there is a part of nothing: the lock
 		// is taken, so that another attempt would look like a full success.
 		v.Outcome, v.AppliedNanoUSD = PartlyApplied, applied
 		v.Error = fmt.Sprintf("deducted %s of %s credits: a spend limit, or overage is not allowed", applied.Credits(), c.AmountNanoUSD.Credits())

@@ -108,10 +108,13 @@ type Answer struct {
 	// micro-credits.
 	Says     bool
 	Deducted int64
-	// HasBalance tells that the customer has a balance of the feature; Balance
-	// is what is left of it, in credits.
-	HasBalance bool
-	Balance    string
+	// Feature is the one that was to be deducted. HasBalance tells that the
+	// customer has a balance of it, NullBalance that the answer says he has
+	// none; Balance is what is left, in credits.
+	Feature     string
+	HasBalance  bool
+	NullBalance bool
+	Balance     string
 	// RetryAfter is what the sink asked for. Zero: nothing.
 	RetryAfter time.Duration
 }

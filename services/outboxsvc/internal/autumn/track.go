@@ -1,0 +1,121 @@
+package autumn
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+)
+
+// Track is the body of POST /v1/track.
+type Track struct {
+	CustomerID string `json:"customer_id"`
+	FeatureID  string `json:"feature_id"`
+	// Value is in credits: a plain decimal of at most 6 decimals, as Autumn
+	// keeps doubles.
+	Value           json.Number       `json:"value"`
+	OverageBehavior string            `json:"overage_behavior"`
+	Lock            *TrackLock        `json:"lock,omitempty"`
+	Properties      map[string]string `json:"properties"`
+}
+
+// TrackLock is the lock of a Track.
+type TrackLock struct {
+	Enabled bool   `json:"enabled"`
+	LockID  string `json:"lock_id"`
+}
+
+// answerBody is what we read of any answer.
+type answerBody struct {
+	Code       string           `json:"code"`
+	Message    string           `json:"message"`
+	Env        string           `json:"env"`
+	Deductions *[]deduction     `json:"deductions"`
+	Balance    *json.RawMessage `json:"balance"`
+}
+
+type deduction struct {
+	Value json.Number `json:"value"`
+}
+
+// Post implements relay.Sink.
+func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
+	body := &Track{
+		CustomerID:      charge.TeamID,
+		FeatureID:       c.opt.FeatureID,
+		Value:           json.Number(charge.AmountNanoUSD.Credits()),
+		OverageBehavior: "overflow",
+		Properties: map[string]string{
+			"charge_id":   charge.ChargeID,
+			"seq":         strconv.FormatInt(charge.Seq, 10),
+			"event_count": strconv.FormatInt(charge.EventCount, 10),
+		},
+	}
+	header := http.Header{}
+	c.opt.Dedupe.Mark(c.key(charge.ChargeID), body, header)
+	return c.answer(c.call(ctx, http.MethodPost, "/v1/track", body, func(h http.Header) {
+		for name, values := range header {
+			h[name] = values
+		}
+	}))
+}
+
+// answer reads what came back of a track.
+func (c *Client) answer(r response) relay.Answer {
+	a := relay.Answer{
+		Failure: r.failure, NeverSent: r.neverSent, Status: r.status, RetryAfter: r.retryAfter, Feature: c.opt.FeatureID,
+	}
+	if a.Failure != "" {
+		return a
+	}
+	var body answerBody
+	if !decode(r.body, &body) {
+		a.Foreign = true
+		return a
+	}
+	a.Code, a.Message = c.clean(body.Code), c.clean(body.Message)
+	if body.Balance != nil {
+		a.HasBalance, a.NullBalance, a.Balance = readBalance(*body.Balance)
+	}
+	if body.Deductions != nil {
+		sum, err := microCredits(*body.Deductions)
+		if err != nil {
+			a.Foreign = true
+			return a
+		}
+		a.Says, a.Deducted = true, sum
+	}
+	return a
+}
+
+// readBalance reads what a track says of the balance.
+func readBalance(raw json.RawMessage) (has, null bool, remaining string) {
+	if string(raw) == "null" {
+		return false, true, ""
+	}
+	var b struct {
+		Remaining json.Number `json:"remaining"`
+	}
+	if !decode(raw, &b) {
+		return false, false, ""
+	}
+	return true, false, plain(b.Remaining)
+}
+
+// decode reads one JSON object and nothing else.
+func decode(raw []byte, into any) bool {
+	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
+		return false
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(into); err != nil {
+		return false
+	}
+	_, err := d.Token()
+	return err == io.EOF //nolint:errorlint // Token returns it bare
+}

@@ -1,0 +1,32 @@
+package relay
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	backoffBase = 2 * time.Second
+	backoffCap  = 5 * time.Minute
+	// askedCap bounds what a sink may ask us to wait.
+	askedCap = time.Hour
+)
+
+// jitter returns a random duration from zero to below d.
+type jitter func(d time.Duration) time.Duration
+
+func randomJitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) }
+
+// wait is how long to wait after a number of attempts: full jitter over a range
+// that doubles from two seconds to five minutes, for as many days as it takes.
+// When the sink asked for a time, that time and a little jitter of its own.
+func (j jitter) wait(attempts int, asked time.Duration) time.Duration {
+	if asked > 0 {
+		return min(asked, askedCap) + j(backoffBase)
+	}
+	span := backoffCap
+	if shift := max(attempts-1, 0); shift < 8 { // 2 s × 2^8 is beyond the cap
+		span = min(backoffBase<<shift, backoffCap)
+	}
+	return j(span)
+}

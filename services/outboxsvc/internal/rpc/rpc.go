@@ -1,0 +1,79 @@
+// Package rpc answers OutboxService: it translates, nothing else.
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	outboxsvcv1 "github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+)
+
+// Server implements OutboxService.
+type Server struct {
+	outboxsvcv1.UnimplementedOutboxServiceServer
+	svc *relay.Service
+}
+
+// New makes the server.
+func New(svc *relay.Service) *Server { return &Server{svc: svc} }
+
+// GetStats tells what this process has delivered since it started.
+func (s *Server) GetStats(context.Context, *outboxsvcv1.GetStatsRequest) (*outboxsvcv1.GetStatsResponse, error) {
+	st := s.svc.Stats()
+	resp := &outboxsvcv1.GetStatsResponse{
+		Applied: st.Outcomes[relay.Applied], PartlyApplied: st.Outcomes[relay.PartlyApplied],
+		NotApplied: st.Outcomes[relay.NotApplied], Unknown: st.Outcomes[relay.Unknown], Refused: st.Outcomes[relay.Refused],
+		LastError: st.LastError, SinkConfigured: st.SinkConfigured,
+	}
+	if !st.LastPassAt.IsZero() {
+		resp.LastPassAt = timestamppb.New(st.LastPassAt)
+	}
+	return resp, nil
+}
+
+// DeliverNow runs one pass.
+func (s *Server) DeliverNow(ctx context.Context, _ *outboxsvcv1.DeliverNowRequest) (*outboxsvcv1.DeliverNowResponse, error) {
+	p, err := s.svc.Deliver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &outboxsvcv1.DeliverNowResponse{Attempts: p.Attempts, Applied: p.Applied}, nil
+}
+
+// ListDeadCharges lists charges that were refused for good.
+func (s *Server) ListDeadCharges(ctx context.Context, req *outboxsvcv1.ListDeadChargesRequest) (*outboxsvcv1.ListDeadChargesResponse, error) {
+	dead, next, err := s.svc.Dead(ctx, relay.DeadQuery{TeamID: req.GetTeamId(), PageSize: req.GetPageSize(), PageToken: req.GetPageToken()})
+	if err != nil {
+		return nil, err
+	}
+	resp := &outboxsvcv1.ListDeadChargesResponse{NextPageToken: next}
+	for _, d := range dead {
+		resp.DeadCharges = append(resp.DeadCharges, &outboxsvcv1.DeadCharge{
+			ChargeId: d.ChargeID, TeamId: d.TeamID, AmountNanoUsd: int64(d.AmountNanoUSD),
+			Reason: d.Reason, Attempts: d.Attempts, FrozenAt: timestamppb.New(d.FrozenAt),
+		})
+	}
+	return resp, nil
+}
+
+// RequeueCharges makes dead charges due again.
+func (s *Server) RequeueCharges(ctx context.Context, req *outboxsvcv1.RequeueChargesRequest) (*outboxsvcv1.RequeueChargesResponse, error) {
+	ids, err := s.svc.Requeue(ctx, req.GetChargeIds())
+	if err != nil {
+		return nil, err
+	}
+	return &outboxsvcv1.RequeueChargesResponse{ChargeIds: ids}, nil
+}
+
+// GetSinkBalance reads a team's balance at the sink now.
+func (s *Server) GetSinkBalance(ctx context.Context, req *outboxsvcv1.GetSinkBalanceRequest) (*outboxsvcv1.GetSinkBalanceResponse, error) {
+	b, err := s.svc.SinkBalance(ctx, req.GetTeamId())
+	if err != nil {
+		return nil, err
+	}
+	return &outboxsvcv1.GetSinkBalanceResponse{
+		TeamId: req.GetTeamId(), RemainingCredits: b.Remaining, UsedCredits: b.Used, GrantedCredits: b.Granted,
+	}, nil
+}
