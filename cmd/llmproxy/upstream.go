@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/sim/anthropic"
@@ -49,7 +50,11 @@ func (s *starter) upstreams(common map[string]string) error {
 	default:
 		key := "am_sk_test_" + rand.Text()
 		// 10,000 credits are $100: enough to watch them go.
-		url, err := s.simulator("autumn", autumn.New(autumn.Options{SecretKey: key, DefaultGrant: 10_000}))
+		server := autumn.New(autumn.Options{SecretKey: key, DefaultGrant: 10_000})
+		if err := server.Keep(filepath.Join(s.dir, "autumn.json")); err != nil {
+			return err // the books in the database go on, so must its balances
+		}
+		url, err := s.simulator("autumn", server)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ module github.com/proliferate-ai/llm-proxy/services/outboxsvc
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/proliferate-ai/llm-proxy/gen v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/kit v0.0.0
 	github.com/prometheus/client_golang v1.25.0

@@ -70,6 +70,7 @@ type Server struct {
 
 	mu    sync.Mutex
 	state state
+	file  string // where state is kept; empty: nowhere
 }
 
 // New returns a Server without customers.
@@ -167,6 +168,9 @@ func (s *Server) answer(c *call, h handler, rule Fault) reply {
 		return s.failure(c.bodyErr)
 	}
 	answer, err := h(c)
+	if err == nil && c.r.Method == http.MethodPost {
+		err = s.save()
+	}
 	if err != nil {
 		return s.failure(err)
 	}

@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	apiVersion  = "2.3.0"
-	callTimeout = 10 * time.Second // the lease of a charge is six times as long
-	maxAnswer   = 1 << 20
+	apiVersion     = "2.3.0"
+	defaultTimeout = 10 * time.Second
+	maxAnswer      = 1 << 20
 )
 
 // Options say which Autumn is meant.
@@ -41,6 +41,8 @@ type Options struct {
 	InstallationID string
 	// Concurrency is how many connections are kept open.
 	Concurrency int
+	// Timeout bounds one request. Zero: 10 s, a sixth of a charge's lease.
+	Timeout time.Duration
 	// Dedupe is how Autumn is told to apply a charge once. Nil: Lock.
 	Dedupe Dedupe
 }
@@ -59,6 +61,9 @@ var _ relay.Sink = (*Client)(nil)
 // New makes a client.
 func New(opt Options) *Client {
 	opt.URL = strings.TrimSuffix(strings.TrimRight(opt.URL, "/"), "/v1")
+	if opt.Timeout == 0 {
+		opt.Timeout = defaultTimeout
+	}
 	if opt.Dedupe == nil {
 		opt.Dedupe = Lock{}
 	}
@@ -66,7 +71,7 @@ func New(opt Options) *Client {
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = opt.Concurrency, opt.Concurrency
 	return &Client{opt: opt, http: &http.Client{
 		Transport: transport,
-		Timeout:   callTimeout,
+		Timeout:   opt.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // whoever redirects is not Autumn
 		},

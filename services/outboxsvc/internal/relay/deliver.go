@@ -34,7 +34,7 @@ type Pass struct {
 
 // pass is a pass at work.
 type pass struct {
-	mu      sync.Mutex
+	mu sync.Mutex
 	Pass
 	halted  string          // why nothing more is posted; empty: go on
 	created map[string]bool // teams that were made customers

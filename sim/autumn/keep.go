@@ -1,0 +1,91 @@
+package autumn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// kept is what a file remembers of a server: customers, their balances, lock
+// receipts and what was applied. Events and claimed idempotency keys are not.
+type kept struct {
+	Customers map[string]keptCustomer `json:"customers"`
+	Receipts  map[string]time.Time    `json:"receipts"`
+	Applied   map[string]*Applied     `json:"applied"`
+	ByKey     map[string]*Applied     `json:"by_key"`
+	NextID    int                     `json:"next_id"`
+}
+
+type keptCustomer struct {
+	Name, Email, Fingerprint *string
+	Metadata                 json.RawMessage
+	CreatedAt                time.Time
+	BalanceID                string // empty: no balance
+	Granted, Usage           Amount
+}
+
+// Keep makes the server remember in a file, and first recall what the file
+// holds. The file is written after each change, before its answer is sent.
+func (s *Server) Keep(file string) error {
+	text, err := os.ReadFile(file) //nolint:gosec // the caller's own file
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("recall simulated Autumn: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file = file
+	if err != nil {
+		return nil //nolint:nilerr // there is nothing to recall yet
+	}
+	var k kept
+	if err := json.Unmarshal(text, &k); err != nil {
+		return fmt.Errorf("recall simulated Autumn from %s: %w", file, err)
+	}
+	st := newState()
+	for id, c := range k.Customers {
+		customer := &customer{id: id, name: c.Name, email: c.Email, fingerprint: c.Fingerprint, metadata: c.Metadata, createdAt: c.CreatedAt}
+		if c.BalanceID != "" {
+			customer.balance = &balance{id: c.BalanceID, granted: c.Granted, usage: c.Usage}
+		}
+		st.customers[id] = customer
+	}
+	for id, until := range k.Receipts {
+		st.receipts[id] = until
+	}
+	for id, a := range k.Applied {
+		st.applied[id] = a
+	}
+	for id, a := range k.ByKey {
+		st.byKey[id] = a
+	}
+	st.nextID = k.NextID
+	s.state = st
+	return nil
+}
+
+// save writes the file, whole or not at all.
+func (s *Server) save() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == "" {
+		return nil
+	}
+	k := kept{Customers: map[string]keptCustomer{}, Receipts: s.state.receipts, Applied: s.state.applied, ByKey: s.state.byKey, NextID: s.state.nextID}
+	for id, c := range s.state.customers {
+		kc := keptCustomer{Name: c.name, Email: c.email, Fingerprint: c.fingerprint, Metadata: c.metadata, CreatedAt: c.createdAt}
+		if c.balance != nil {
+			kc.BalanceID, kc.Granted, kc.Usage = c.balance.id, c.balance.granted, c.balance.usage
+		}
+		k.Customers[id] = kc
+	}
+	text, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("remember: %w", err)
+	}
+	if err := os.WriteFile(s.file+".new", text, 0o600); err != nil {
+		return fmt.Errorf("remember: %w", err)
+	}
+	return os.Rename(s.file+".new", s.file)
+}
