@@ -1,5 +1,3 @@
-// Package dev holds the proofs about the whole project: its shape, its end to
-// end behaviour, its deployment files. Nobody imports it.
 package dev
 
 import (

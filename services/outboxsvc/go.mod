@@ -6,6 +6,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/proliferate-ai/llm-proxy/gen v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/kit v0.0.0
+	github.com/proliferate-ai/llm-proxy/sim v0.0.0-00010101000000-000000000000
 	github.com/prometheus/client_golang v1.25.0
 	go.uber.org/zap v1.28.0
 	golang.org/x/sync v0.24.0

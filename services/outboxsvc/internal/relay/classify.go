@@ -114,5 +114,12 @@ func unknown(a Answer, why string) Verdict {
 }
 
 func describe(a Answer) string {
-	return strings.TrimSuffix(strings.TrimSpace(fmt.Sprintf("%d %s: %s", a.Status, a.Code, a.Message)), ":")
+	text := fmt.Sprint(a.Status)
+	if a.Code != "" {
+		text += " " + a.Code
+	}
+	if a.Message != "" {
+		text += ": " + a.Message
+	}
+	return text
 }
