@@ -4,9 +4,14 @@ go 1.26.0
 
 require (
 	github.com/anthropics/anthropic-sdk-go/v2 v2.13.0
+	github.com/google/go-cmp v0.7.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/proliferate-ai/llm-proxy/gen v0.0.0
 	github.com/proliferate-ai/llm-proxy/kit v0.0.0
+	github.com/proliferate-ai/llm-proxy/services/billingsvc v0.0.0-00010101000000-000000000000
+	github.com/proliferate-ai/llm-proxy/services/keysvc v0.0.0-00010101000000-000000000000
+	github.com/proliferate-ai/llm-proxy/services/outboxsvc v0.0.0-00010101000000-000000000000
+	github.com/proliferate-ai/llm-proxy/services/proxysvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/sim v0.0.0
 	google.golang.org/genproto/googleapis/api v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
@@ -21,6 +26,7 @@ require (
 	github.com/fergusstrange/embedded-postgres v1.34.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0 // indirect
 	github.com/invopop/jsonschema v0.14.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
@@ -46,6 +52,7 @@ require (
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.uber.org/multierr v1.10.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.2 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect

@@ -3,8 +3,6 @@ package keysvc_test
 import (
 	"context"
 	"net"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -89,24 +87,6 @@ func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("variables named in\n%v\n(-want +got):\n%s", err, diff)
-	}
-}
-
-func TestTheReadmeListsEverySetting(t *testing.T) {
-	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var documented, read []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(readme), -1) {
-		documented = append(documented, m[1])
-	}
-	_, _ = keysvc.LoadConfig(func(name string) string { read = append(read, name); return "" })
-	slices.Sort(documented)
-	slices.Sort(read)
-	if diff := cmp.Diff(read, documented); diff != "" {
-		t.Errorf("settings (-read +documented):\n%s", diff)
 	}
 }
 
