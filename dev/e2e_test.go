@@ -278,7 +278,9 @@ func TestKillNineLosesNoMoney(t *testing.T) {
 	// A second request carries the first one's progress to the ledger before
 	// the kill, as the heartbeat would.
 	done := post(t, first.http, key.GetSecret(), `{"model":"claude-haiku-4-5","max_tokens":50,"messages":[{"role":"user","content":"Hi"}]}`)
-	io.Copy(io.Discard, done.Body)
+	if _, err := io.Copy(io.Discard, done.Body); err != nil {
+		t.Fatal(err)
+	}
 	first.kill()
 
 	second := s.start("proxysvc")

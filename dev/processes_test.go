@@ -47,7 +47,7 @@ var binaries = sync.OnceValues(func() (map[string]string, error) {
 		"llmproxy": "cmd/llmproxy",
 	} {
 		built[name] = filepath.Join(dir, name)
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", built[name], root+pkg) //nolint:gosec // our own packages
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", built[name], root+pkg)
 		cmd.Dir = ".."
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build %s: %w\n%s", name, err, out)
@@ -144,7 +144,7 @@ func (s *suite) start(name string) *process {
 	s.t.Helper()
 	p := &process{name: name, grpc: freePort(s.t), http: freePort(s.t), log: &lockedBuffer{}, exited: make(chan struct{})}
 	prefix := strings.ToUpper(name)
-	p.cmd = exec.Command(binary(s.t, name)) //nolint:gosec,noctx // our own binary; stop ends it
+	p.cmd = exec.Command(binary(s.t, name)) // our own binary; stop ends it
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), prefix + "_GRPC_LISTEN=" + p.grpc, prefix + "_HTTP_LISTEN=" + p.http}
 	if url := s.roles[name]; url != "" {
 		p.cmd.Env = append(p.cmd.Env, "DATABASE_URL="+url)
@@ -188,7 +188,7 @@ func (s *suite) awaitReady(p *process) {
 // kill ends a process without a word.
 func (p *process) kill() {
 	p.expectedToDie = true
-	p.cmd.Process.Kill()
+	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
 	<-p.exited
 }
 

@@ -45,7 +45,7 @@ func startUp(t *testing.T, env []string, flags ...string) *upSuite {
 	t.Helper()
 	u := &upSuite{t: t, out: &lockedBuffer{}, readyFile: filepath.Join(t.TempDir(), "ready.json")}
 	args := append([]string{"up", "--http", "127.0.0.1:0", "--ready-file", u.readyFile}, flags...)
-	u.cmd = exec.Command(binary(t, "llmproxy"), args...) //nolint:gosec,noctx // our own binary; interrupt ends it
+	u.cmd = exec.Command(binary(t, "llmproxy"), args...) // our own binary; interrupt ends it
 	u.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	u.cmd.Dir = t.TempDir()
 	u.cmd.Stdout, u.cmd.Stderr = u.out, u.out
@@ -97,7 +97,7 @@ func (u *upSuite) keepsDatabase() bool {
 // demo runs `llmproxy demo` against the suite.
 func (u *upSuite) demo() string {
 	u.t.Helper()
-	cmd := exec.CommandContext(u.t.Context(), binary(u.t, "llmproxy"), "demo", "--ready-file", u.readyFile) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(u.t.Context(), binary(u.t, "llmproxy"), "demo", "--ready-file", u.readyFile)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		u.t.Fatalf("llmproxy demo: %v\n%s\n%s", err, out, u.out)
@@ -201,9 +201,9 @@ func TestUpRefusesWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), append([]string{"up", "--ephemeral"}, tt.args...)...) //nolint:gosec // our own binary
+			cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), append([]string{"up", "--ephemeral"}, tt.args...)...)
 			cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, tt.env...)
-			out, _ := cmd.CombinedOutput() //nolint:errcheck // the exit code is looked at
+			out, _ := cmd.CombinedOutput()
 			if cmd.ProcessState.ExitCode() != 2 {
 				t.Errorf("exit %d, want 2: %s", cmd.ProcessState.ExitCode(), out)
 			}
@@ -218,7 +218,7 @@ func TestUpRefusesWhatIsWrong(t *testing.T) {
 
 func TestDemoWithoutASuiteSaysWhatToDo(t *testing.T) {
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), "demo") //nolint:gosec // our own binary
+	cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), "demo")
 	cmd.Dir = t.TempDir()
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	out, err := cmd.CombinedOutput()

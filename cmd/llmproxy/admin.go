@@ -5,12 +5,13 @@ import (
 	"flag"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	billingv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	outboxv1 "github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
-	"google.golang.org/protobuf/proto"
 )
 
 // verb is one action of an administrator's command.

@@ -108,7 +108,7 @@ func connect(p place) (*suite, error) {
 
 func (s *suite) close() {
 	for _, c := range s.conns {
-		c.Close() //nolint:errcheck,gosec // nothing is lost
+		c.Close() // nothing is lost
 	}
 }
 

@@ -82,9 +82,9 @@ func streamMessage(ctx context.Context, proxyURL, key string) (requestID string,
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) //nolint:errcheck // part of an error already
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 		return "", fmt.Errorf("the proxy answered %s: %s", resp.Status, bytes.TrimSpace(text))
 	}
 	split := sse.NewSplitter(1 << 20)

@@ -76,12 +76,12 @@ func (c *supervised) launch() error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	log, err := os.OpenFile(c.logPath, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644) //nolint:gosec // logs hold no secret
+	log, err := os.OpenFile(c.logPath, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("open the log of %s: %w", c.i.name, err)
 	}
-	defer log.Close()                            //nolint:errcheck // the child has its own handle
-	cmd := exec.Command(self, "serve", c.i.name) //nolint:gosec,noctx // this program itself; it is stopped in order
+	defer log.Close()
+	cmd := exec.Command(self, "serve", c.i.name) // this program itself; it is stopped in order
 	cmd.Env = os.Environ()
 	for name, value := range c.i.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -188,7 +188,7 @@ func serveChild(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		io.Copy(io.Discard, os.Stdin) //nolint:errcheck,gosec // any end of it is the parent's
+		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // any end of it is the parent's
 		cancel()
 	}()
 	return run(ctx, os.Stderr)

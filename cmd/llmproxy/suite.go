@@ -128,7 +128,7 @@ func freeAddr(addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close() //nolint:errcheck // it was only tried
+	defer l.Close()
 	if port == "0" {
 		port = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	}
@@ -162,7 +162,7 @@ func isReady(ctx context.Context, addr string) bool {
 	if err != nil {
 		return false
 	}
-	resp.Body.Close() //nolint:errcheck,gosec // only the status counts
+	resp.Body.Close() // only the status counts
 	return resp.StatusCode == http.StatusOK
 }
 

@@ -97,7 +97,7 @@ func dataDir(f upFlags) (dir string, remove func() error, err error) {
 	if dir, err = filepath.Abs(f.data); err != nil {
 		return "", nil, fmt.Errorf("--data: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Postgres's user has to enter it
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", nil, fmt.Errorf("--data: %w", err)
 	}
 	return dir, func() error { return nil }, nil
@@ -232,8 +232,9 @@ func (s *starter) database(ctx context.Context) error {
 		return err
 	}
 	s.ready.DatabaseURL = server.URL()
+	stopping := context.WithoutCancel(ctx) // what ends the suite must not end its database first
 	s.stops = append(s.stops, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(stopping, 30*time.Second)
 		defer cancel()
 		return server.Stop(ctx)
 	})
@@ -247,7 +248,7 @@ func (s *starter) services(ctx context.Context, all []instance) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	logs := filepath.Join(s.dir, "logs")
-	if err := os.MkdirAll(logs, 0o755); err != nil { //nolint:gosec // logs hold no secret
+	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return fmt.Errorf("make the log directory: %w", err)
 	}
 	launch := s.inProcess

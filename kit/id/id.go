@@ -18,8 +18,8 @@ var crockford = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPaddi
 func New(prefix string, now time.Time) string {
 	var b [16]byte
 	nanos := now.UnixNano()
-	millis, fraction := uint64(nanos/1e6), uint64(nanos%1e6) //nolint:gosec // now is after 1970
+	millis, fraction := uint64(nanos/1e6), uint64(nanos%1e6) // now is after 1970
 	binary.BigEndian.PutUint64(b[:8], millis<<16|fraction<<16/1e6)
-	rand.Read(b[8:]) //nolint:errcheck,gosec // crypto/rand.Read never fails; it ends the program instead
+	rand.Read(b[8:]) // crypto/rand.Read never fails; it ends the program instead
 	return prefix + crockford.EncodeToString(b[:])
 }

@@ -17,7 +17,7 @@ func TestIDsSortByTimeAndDiffer(t *testing.T) {
 		}
 		previous, at = got, at.Add(time.Microsecond)
 	}
-	if New("", at) == New("", at) {
+	if a, b := New("", at), New("", at); a == b {
 		t.Error("two ids of one millisecond are the same")
 	}
 }

@@ -48,7 +48,11 @@ func TestMulDivRoundsHalfAwayFromZeroOnce(t *testing.T) {
 		mul, div int64
 		want     NanoUSD
 	}{
-		{3, 1, 2, 2}, {-3, 1, 2, -2}, {1, 1, 3, 0}, {2, 1, 3, 1}, {5, 3, 1, 15},
+		{3, 1, 2, 2},
+		{-3, 1, 2, -2},
+		{1, 1, 3, 0},
+		{2, 1, 3, 1},
+		{5, 3, 1, 15},
 		{100 * USD, 1_000_000_000, 1_000_000, 100_000 * USD},
 	}
 	for _, tt := range tests {

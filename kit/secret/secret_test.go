@@ -25,7 +25,7 @@ func TestNoPrinterShowsASecret(t *testing.T) {
 	logger.Info("x", zap.Any("a", c), zap.Stringer("b", c.Key), zap.Reflect("c", c), zap.Any("d", c.Key))
 	for name, got := range map[string]string{
 		"%v": fmt.Sprintf("%v", c), "%+v": fmt.Sprintf("%+v", c), "%#v": fmt.Sprintf("%#v", c),
-		"%s": fmt.Sprintf("%s", c.Key), "%q": fmt.Sprintf("%q", c.Key), "%x": fmt.Sprintf("%x", c.Key),
+		"%s": fmt.Sprintf("%s %s", c.Key, c), "%q": fmt.Sprintf("%q", c.Key), "%x": fmt.Sprintf("%x", c.Key),
 		"error": fmt.Errorf("bad: %v", c).Error(), "json": string(marshalled), "zap": log.String(),
 	} {
 		if strings.Contains(got, plain) || strings.Contains(got, fmt.Sprintf("%x", plain)) {

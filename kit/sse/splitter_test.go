@@ -91,8 +91,11 @@ func TestSplitterReadsFields(t *testing.T) {
 		},
 		"CR": {{Raw: "event: ping\rdata: 1\r\r", Name: "ping", Data: "1"}},
 		"mixed ends": {
-			{Raw: "data: 1\n\r\n", Data: "1"}, {Raw: "data: 2\r\n\n", Data: "2"},
-			{Raw: "data: 3\r\n\r", Data: "3"}, {Raw: "data: 4\n\r", Data: "4"}, {Raw: "data: 5\n\n", Data: "5"},
+			{Raw: "data: 1\n\r\n", Data: "1"},
+			{Raw: "data: 2\r\n\n", Data: "2"},
+			{Raw: "data: 3\r\n\r", Data: "3"},
+			{Raw: "data: 4\n\r", Data: "4"},
+			{Raw: "data: 5\n\n", Data: "5"},
 		},
 		"comments": {
 			{Raw: ": keep-alive\n\n", NoData: true},
@@ -100,8 +103,12 @@ func TestSplitterReadsFields(t *testing.T) {
 		},
 		"many lines": {{Raw: "data: a\ndata:\ndata:b\ndata\n\n", Data: "a\n\nb\n"}},
 		"blank lines": {
-			{Raw: "\n", NoData: true}, {Raw: "\n", NoData: true}, {Raw: "\r\n", NoData: true},
-			{Raw: "\r", NoData: true}, {Raw: "data: x\n\n", Data: "x"}, {Raw: "\n", NoData: true},
+			{Raw: "\n", NoData: true},
+			{Raw: "\n", NoData: true},
+			{Raw: "\r\n", NoData: true},
+			{Raw: "\r", NoData: true},
+			{Raw: "data: x\n\n", Data: "x"},
+			{Raw: "\n", NoData: true},
 		},
 		"no space":   {{Raw: "event:n\ndata:d\n\n", Name: "n", Data: "d"}},
 		"two spaces": {{Raw: "data:  d \n\n", Data: " d "}},

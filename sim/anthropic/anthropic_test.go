@@ -180,8 +180,8 @@ func TestRequestsAreRecordedWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	b := start(t, anthropic.Options{})
 	body := say("hi", "")
-	b.do(t, b.request(t, "POST", "/v1/messages?beta=true", body, map[string]string{"x-leak": "a, sk-virtual"}))
-	b.do(t, b.request(t, "HEAD", "/api/hello", "", map[string]string{"x-api-key": "", "authorization": "Bearer sk-virtual"}))
+	_, _, _ = b.do(t, b.request(t, "POST", "/v1/messages?beta=true", body, map[string]string{"x-leak": "a, sk-virtual"}))
+	_, _, _ = b.do(t, b.request(t, "HEAD", "/api/hello", "", map[string]string{"x-api-key": "", "authorization": "Bearer sk-virtual"}))
 
 	rec := httptest.NewRecorder()
 	b.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/__requests", nil))

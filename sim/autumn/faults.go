@@ -76,7 +76,7 @@ func (s *Server) SetFaults(rules ...Fault) error {
 		if !slices.Contains(faultNames, rule.Fault) {
 			return fmt.Errorf("rule %d: unknown fault %q", i, rule.Fault)
 		}
-		states[i] = &faultState{Fault: rule, rnd: rand.New(rand.NewPCG(rule.Seed, 0))}
+		states[i] = &faultState{Fault: rule, rnd: rand.New(rand.NewPCG(rule.Seed, 0))} //nolint:gosec // a fault plan must repeat by its seed
 	}
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()

@@ -37,7 +37,7 @@ func (s *Server) Keep(file string) error {
 	defer s.mu.Unlock()
 	s.file = file
 	if err != nil {
-		return nil //nolint:nilerr // there is nothing to recall yet
+		return nil // there is nothing to recall yet
 	}
 	var k kept
 	if err := json.Unmarshal(text, &k); err != nil {

@@ -101,7 +101,7 @@ func startVictim(t *testing.T, inherited *os.File, env ...string) (*exec.Cmd, st
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill() }) // for tests that fail early
+	t.Cleanup(func() { cmd.Process.Kill() }) //nolint:errcheck // for tests that fail early
 	url, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		t.Fatalf("the victim did not start: %v", err)

@@ -46,8 +46,10 @@ func TestDurationEndsWhereLiteLLMEndsIt(t *testing.T) {
 
 func TestDurationRefusesWhatLiteLLMRefuses(t *testing.T) {
 	t.Parallel()
-	for _, s := range []string{"", "30", "h", "-1d", "1y", "1.5h", " 1h", "٣d", "99999999999999999999s", "9223372036854775807w",
-		"9223372036854775807s", "9223372036854775807mo", "8000y", "3000000d", "100000mo"} {
+	for _, s := range []string{
+		"", "30", "h", "-1d", "1y", "1.5h", " 1h", "٣d", "99999999999999999999s", "9223372036854775807w",
+		"9223372036854775807s", "9223372036854775807mo", "8000y", "3000000d", "100000mo",
+	} {
 		d, err := ParseDuration(s)
 		if err == nil {
 			_, err = d.After(instant(t, "2026-05-01T12:00:00Z"))

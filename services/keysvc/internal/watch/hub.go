@@ -70,13 +70,17 @@ func New(ctx context.Context, log Log, opt Options) (*Hub, error) {
 	return &Hub{
 		log: log, opt: opt, wake: make(chan struct{}, 1), revision: newest, watchers: map[*watcher]struct{}{},
 		current: auto.NewGauge(prometheus.GaugeOpts{
-			Name: "keysvc_watchers_current", Help: "Open WatchKeys streams."}),
+			Name: "keysvc_watchers_current", Help: "Open WatchKeys streams.",
+		}),
 		read: auto.NewCounter(prometheus.CounterOpts{
-			Name: "keysvc_watch_events_total", Help: "Events that this process read from the log."}),
+			Name: "keysvc_watch_events_total", Help: "Events that this process read from the log.",
+		}),
 		lost: auto.NewCounter(prometheus.CounterOpts{
-			Name: "keysvc_watch_lost_watchers_total", Help: "Watchers that were dropped because they were too slow or the log was replaced."}),
+			Name: "keysvc_watch_lost_watchers_total", Help: "Watchers that were dropped because they were too slow or the log was replaced.",
+		}),
 		failed: auto.NewCounter(prometheus.CounterOpts{
-			Name: "keysvc_watch_failed_reads_total", Help: "Reads of the event log that did not succeed; no heartbeats go out meanwhile."}),
+			Name: "keysvc_watch_failed_reads_total", Help: "Reads of the event log that did not succeed; no heartbeats go out meanwhile.",
+		}),
 	}, nil
 }
 
@@ -166,7 +170,7 @@ func (h *Hub) listen(ctx context.Context) error {
 			}
 		})
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // ctx ended: that is why it does not listen any more
 		}
 		h.opt.Log.Warn("listen for events; polling meanwhile", zap.Error(err), zap.Duration("retry", retry))
 		select {
