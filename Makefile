@@ -34,8 +34,10 @@ lint:
 alone:
 	for m in $(mods); do (cd $$m && GOWORK=off go build ./... && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff) || exit 1; done
 
-# breaking compares the contracts with those on main.
+# breaking compares the contracts with those on main, or with another commit:
+# make breaking AGAINST='.git#ref=HEAD~1'
+AGAINST = .git\#branch=main
 breaking:
-	$(call tool,buf) breaking --against '.git#branch=main'
+	$(call tool,buf) breaking --against '$(AGAINST)'
 
 check: generated lint alone test

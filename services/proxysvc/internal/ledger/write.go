@@ -117,6 +117,11 @@ func (w *Writer) batch(items []item) (*Batch, map[*Admission]*Refusal) {
 	return b, refusals
 }
 
+// maxKnown bounds the memory of accounts that have a shared row.
+const maxKnown = 100_000
+
+// commit makes sure that every limited account of the batch has its shared row,
+// and has the store write it.
 func (w *Writer) commit(ctx context.Context, b *Batch) error {
 	var fresh []AccountID
 	for _, a := range b.Admissions {
@@ -132,6 +137,9 @@ func (w *Writer) commit(ctx context.Context, b *Batch) error {
 	if len(fresh) > 0 {
 		if err := w.store.EnsureAccounts(ctx, fresh); err != nil {
 			return err
+		}
+		if len(w.known) > maxKnown {
+			clear(w.known) // they are only asked for once more
 		}
 		for _, id := range fresh {
 			w.known[id] = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -312,6 +313,64 @@ func TestNothingIsLostOrDoubledWhenConnectionsBreak(t *testing.T) {
 		t.Errorf("ledger has %d rows of %d, want %d of %d (after %d kills)", completed, a.Cost, settled.Load(), cost.Load(), kills)
 	}
 	t.Logf("%d sessions killed, %d requests settled", kills, settled.Load())
+}
+
+// lossy commits for certain and loses every second answer.
+type lossy struct {
+	*Store
+	calls int // only the writer's goroutine counts
+}
+
+func (l *lossy) Commit(ctx context.Context, b *ledger.Batch) error {
+	err := l.Store.Commit(ctx, b)
+	if l.calls++; err == nil && l.calls%2 == 0 {
+		return fault.Wrap(fault.Unavailable, io.ErrUnexpectedEOF, "the answer was lost")
+	}
+	return err
+}
+
+// TestALostAnswerIsNoLostCommit loses answers of commits that took place:
+// admissions and refusals are still told as they were decided, and nothing is
+// written twice.
+func TestALostAnswerIsNoLostCommit(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	s := New(db)
+	w := ledger.NewWriter(&lossy{Store: s}, settings, observer{t})
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(context.WithoutCancel(t.Context())) }()
+	limit := money.NanoUSD(100)
+	var admitted, refused atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				r := request("k", "team")
+				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 10, KeyLimits: ledger.Limits{MaxBudgetNanoUSD: &limit}})
+				if _, ok := errors.AsType[*ledger.Refusal](err); ok {
+					refused.Add(1)
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				admitted.Add(1)
+				if err := ticket.Settle(t.Context(), settlement(r, 10)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.Stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	a := auditClean(t, s)
+	if a.Rows != admitted.Load() || a.Rows != 10 || a.Cost != limit || a.OpenRequests != 0 || refused.Load() != 70 {
+		t.Errorf("%d admitted, %d refused, audit %+v; want 10 of 10 each and 70 refused", admitted.Load(), refused.Load(), a)
+	}
 }
 
 func TestAnItemThatPostgresRefusesFailsAlone(t *testing.T) {

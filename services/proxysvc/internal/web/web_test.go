@@ -10,7 +10,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -432,19 +434,67 @@ func TestASilentUpstreamIsGivenUp(t *testing.T) {
 	}
 }
 
+// blockLedger keeps every transaction of the ledger from committing until
+// release.
+func (s *stand) blockLedger() (release func()) {
+	s.t.Helper()
+	tx, err := s.db.Begin(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() {
+		if err := tx.Rollback(context.WithoutCancel(s.t.Context())); err != nil {
+			s.t.Errorf("release the ledger: %v", err)
+		}
+	})
+	s.t.Cleanup(release)
+	if _, err := tx.Exec(s.t.Context(), `select from spend.logs for update`); err != nil {
+		s.t.Fatal(err)
+	}
+	return release
+}
+
+func (s *stand) countRows() (rows int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), `select count(*) from spend.spend_logs`).Scan(&rows); err != nil {
+		s.t.Fatal(err)
+	}
+	return rows
+}
+
+func TestNothingOfAnAnswerComesBeforeTheRequestIsOnTheLedger(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	read(t, s.post(body(false, ""))) // so that the log is open
+	release := s.blockLedger()
+	arrived := make(chan *http.Response, 1)
+	go func() { arrived <- s.post(body(true, "")) }()
+	for len(s.sim.Requests()) < 2 { // the call runs beside the admission
+		select {
+		case resp := <-arrived:
+			t.Fatalf("an answer began before its request was on the ledger: %d", resp.StatusCode)
+		default:
+			runtime.Gosched()
+		}
+	}
+	s.upstream.Close() // waits for the simulator: it has answered
+	select {
+	case resp := <-arrived:
+		t.Fatalf("an answer began before its request was on the ledger: %d", resp.StatusCode)
+	default:
+	}
+	release()
+	if text := read(t, <-arrived); !strings.Contains(text, "message_stop") {
+		t.Errorf("the answer is %q", text)
+	}
+}
+
 func TestTheEndOfAnAnswerWaitsForTheLedger(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, nil)
 	resp := s.post(body(true, "[[sim:delay_ms=100;output_tokens=100]]"))
 	begun := readUntil(t, resp.Body, "message_start") // so it is admitted
-	tx, err := s.db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it is over by then, or the test has failed
-	if _, err := tx.Exec(t.Context(), `select from spend.logs for update`); err != nil {
-		t.Fatal(err)
-	}
+	release := s.blockLedger()
 	if !strings.Contains(begun, "message_delta") {
 		readUntil(t, resp.Body, "message_delta")
 	}
@@ -457,18 +507,15 @@ func TestTheEndOfAnAnswerWaitsForTheLedger(t *testing.T) {
 	if !s.sim.Ledger()[0].Finished {
 		t.Fatal("the simulator has not finished")
 	}
-	var rows int
-	if err := tx.QueryRow(t.Context(), `select count(*) from spend.spend_logs`).Scan(&rows); err != nil || rows != 0 {
-		t.Fatalf("%d rows, %v, want none yet", rows, err)
+	if n := s.countRows(); n != 0 {
+		t.Fatalf("%d rows, want none yet", n)
 	}
 	select {
 	case rest := <-arrived:
 		t.Fatalf("the answer ended before it was on the ledger: %s", rest)
 	default:
 	}
-	if err := tx.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if rest := <-arrived; !strings.Contains(rest, "message_stop") {
 		t.Errorf("the rest is %q", rest)
 	}
@@ -615,4 +662,3 @@ func TestModels(t *testing.T) {
 		t.Errorf("OpenAI's shape: %s", got)
 	}
 }
-
