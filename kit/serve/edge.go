@@ -47,7 +47,7 @@ func (s *Server) edge() http.Handler {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(s.opt.OpenAPI) //nolint:errcheck,gosec // the client is gone, or it has it all
+		w.Write(s.opt.OpenAPI) //nolint:errcheck // the client is gone, or it has it all
 	})
 	metrics := promhttp.HandlerFor(s.opt.Registry, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
@@ -82,5 +82,5 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 func answer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(map[string]string{"status": text}) //nolint:errcheck,gosec // the client is gone
+	json.NewEncoder(w).Encode(map[string]string{"status": text}) //nolint:errcheck // the client is gone
 }

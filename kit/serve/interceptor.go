@@ -33,11 +33,13 @@ func newChain(cfg Config, opt Options) *chain {
 	c := &chain{
 		log: opt.Log, tokens: cfg.Tokens, ownAuth: map[string]bool{},
 		calls: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: cfg.Name + "_rpc_calls_total", Help: "Calls by method and gRPC code."}, []string{"method", "code"}),
+			Name: cfg.Name + "_rpc_calls_total", Help: "Calls by method and gRPC code.",
+		}, []string{"method", "code"}),
 		seconds: auto.NewHistogramVec(prometheus.HistogramOpts{
 			Name: cfg.Name + "_rpc_duration_seconds", Help: "Duration of calls by method.",
 			// From a memory look-up to a slow database.
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}}, []string{"method"}),
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
+		}, []string{"method"}),
 	}
 	for _, m := range opt.OwnAuth {
 		c.ownAuth[m] = true

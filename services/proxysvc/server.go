@@ -56,7 +56,7 @@ func newServer(ctx context.Context, cfg Config, p parts) (*serve.Server, func(),
 	if err != nil {
 		return nil, nil, err
 	}
-	closeAll := func() { anonymous.Close() } //nolint:errcheck,gosec // nothing is lost
+	closeAll := func() { anonymous.Close() } // nothing is lost
 	facade := serve.NewMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, serve.JSON(true)),
 		runtime.WithErrorHandler(litellm.WriteError), runtime.WithRoutingErrorHandler(litellm.WriteRoutingError))
@@ -127,7 +127,7 @@ func routingError(h *web.Handler) runtime.RoutingErrorHandlerFunc {
 // alive is LiteLLM's GET /health/liveliness.
 func alive(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Write([]byte(`"I'm alive!"`)) //nolint:errcheck,gosec // the client is gone
+	w.Write([]byte(`"I'm alive!"`)) //nolint:errcheck // the client is gone
 }
 
 // ready says whether the replica has ever been able to do its work. It does not

@@ -34,27 +34,35 @@ func newTelemetry(cfg Config) *telemetry {
 	return &telemetry{
 		log: serve.Logger(cfg.Serve), registry: reg,
 		requests: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "proxysvc_requests_total", Help: "Settled requests by how they ended."}, []string{"status", "estimated"}),
+			Name: "proxysvc_requests_total", Help: "Settled requests by how they ended.",
+		}, []string{"status", "estimated"}),
 		cost: auto.NewCounter(prometheus.CounterOpts{
-			Name: "proxysvc_cost_nano_usd_total", Help: "Cost of settled requests in nano-dollars."}),
+			Name: "proxysvc_cost_nano_usd_total", Help: "Cost of settled requests in nano-dollars.",
+		}),
 		tokens: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "proxysvc_tokens_total", Help: "Tokens of settled requests by pool."}, []string{"pool"}),
+			Name: "proxysvc_tokens_total", Help: "Tokens of settled requests by pool.",
+		}, []string{"pool"}),
 		batches: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "proxysvc_ledger_commit_seconds", Help: "Duration of the ledger's transactions.",
 			// A commit takes about a millisecond; one above a second is trouble.
-			Buckets: []float64{.0005, .001, .002, .005, .01, .025, .05, .1, .25, 1, 5}}),
+			Buckets: []float64{.0005, .001, .002, .005, .01, .025, .05, .1, .25, 1, 5},
+		}),
 		rows: auto.NewCounter(prometheus.CounterOpts{
-			Name: "proxysvc_ledger_rows_total", Help: "Rows put on the ledger."}),
+			Name: "proxysvc_ledger_rows_total", Help: "Rows put on the ledger.",
+		}),
 		troubles: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "proxysvc_troubles_total", Help: "Failed attempts of background work, by what was tried."}, []string{"what"}),
+			Name: "proxysvc_troubles_total", Help: "Failed attempts of background work, by what was tried.",
+		}, []string{"what"}),
 		failures: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "proxysvc_own_errors_total", Help: "Errors of our own that clients got, by type."}, []string{"type"}),
+			Name: "proxysvc_own_errors_total", Help: "Errors of our own that clients got, by type.",
+		}, []string{"type"}),
 	}
 }
 
 func (t *telemetry) watch(running *proxy.Running) {
 	promauto.With(t.registry).NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "proxysvc_open_requests", Help: "Requests in flight on this replica."},
+		Name: "proxysvc_open_requests", Help: "Requests in flight on this replica.",
+	},
 		func() float64 { return float64(running.Len()) })
 }
 

@@ -53,7 +53,7 @@ func (c *Client) Send(ctx context.Context, r proxy.UpstreamRequest) (*proxy.Upst
 		req.Header["User-Agent"] = nil // the client sent none: neither do we
 	}
 	req.Header.Set("X-Api-Key", r.Deployment.APIKey.Reveal())
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // the caller closes the body, as Upstream says
 	if err != nil {
 		return nil, fmt.Errorf("call the upstream: %w", err)
 	}

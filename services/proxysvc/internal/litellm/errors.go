@@ -61,5 +61,5 @@ func WriteRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshal
 func writeJSON(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(body) //nolint:errcheck,gosec // the client is gone
+	json.NewEncoder(w).Encode(body) //nolint:errcheck // the client is gone
 }

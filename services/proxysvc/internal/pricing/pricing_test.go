@@ -31,22 +31,33 @@ func TestCost(t *testing.T) {
 		at    time.Time
 		want  money.NanoUSD
 	}{
-		{"every pool at its own rate", "claude-sonnet-4-5",
+		{
+			"every pool at its own rate", "claude-sonnet-4-5",
 			Usage{InputTokens: 1000, OutputTokens: 1000, CacheReadTokens: 1000, CacheWrite5mTokens: 1000, CacheWrite1hTokens: 1000},
-			now, 3_000_000 + 15_000_000 + 300_000 + 3_750_000 + 6_000_000},
+			now, 3_000_000 + 15_000_000 + 300_000 + 3_750_000 + 6_000_000,
+		},
 		{"a dated name, a prefix and a context marker", "anthropic/claude-haiku-4-5-20251001[1m]", Usage{InputTokens: 1}, now, 1000},
 		{"exactly at the tier's edge: the low rate", "claude-haiku-5-5", Usage{InputTokens: 90_000, CacheReadTokens: 10_000}, now, 9_000_000 + 100_000},
-		{"one token above it: every token at the high rate, output too", "claude-haiku-5-5",
-			Usage{InputTokens: 90_001, CacheReadTokens: 10_000, OutputTokens: 1000}, now, 45_000_500 + 500_000 + 2_500_000},
+		{
+			"one token above it: every token at the high rate, output too", "claude-haiku-5-5",
+			Usage{InputTokens: 90_001, CacheReadTokens: 10_000, OutputTokens: 1000},
+			now, 45_000_500 + 500_000 + 2_500_000,
+		},
 		{"before a rate's first day", "claude-sonnet-5-5", Usage{CacheReadTokens: 1_000_000}, time.Date(2026, 10, 6, 23, 59, 59, 0, time.UTC), 200_000_000},
 		{"on a rate's first day", "claude-sonnet-5-5", Usage{CacheReadTokens: 1_000_000}, time.Date(2026, 10, 7, 0, 0, 0, 0, time.UTC), 100_000_000},
-		{"fast and in the us: both factors, cache too", "claude-opus-5-5",
-			Usage{InputTokens: 1000, CacheReadTokens: 1000, Speed: "fast", InferenceGeo: "us"}, now, 9_240_000},
+		{
+			"fast and in the us: both factors, cache too", "claude-opus-5-5",
+			Usage{InputTokens: 1000, CacheReadTokens: 1000, Speed: "fast", InferenceGeo: "us"},
+			now, 9_240_000,
+		},
 		{"a geography without a surcharge", "claude-opus-5-5", Usage{InputTokens: 1000, InferenceGeo: "global"}, now, 4_000_000},
 		{"searches are not multiplied", "claude-opus-5-5", Usage{WebSearchRequests: 3, Speed: "fast"}, now, 30_000_000},
 		{"a batch costs half", "claude-opus-5-5", Usage{OutputTokens: 10, ServiceTier: "batch"}, now, 100_000},
-		{"half a nano-dollar rounds up, once", "claude-haiku-5-5",
-			Usage{CacheReadTokens: 1, CacheWrite5mTokens: 1, InferenceGeo: "us"}, now, 149}, // 135 × 1.1 = 148.5
+		{
+			"half a nano-dollar rounds up, once", "claude-haiku-5-5",
+			Usage{CacheReadTokens: 1, CacheWrite5mTokens: 1, InferenceGeo: "us"},
+			now, 149,
+		}, // 135 × 1.1 = 148.5
 		{"nothing used", "claude-opus-5-5", Usage{}, now, 0},
 	}
 	for _, tt := range tests {

@@ -159,14 +159,14 @@ func (r *run) do(ctx context.Context, sink Sink) error {
 	})
 	if refusal := <-admitted; refusal != nil {
 		if err == nil {
-			resp.Body.Close() //nolint:errcheck,gosec // it is thrown away
+			resp.Body.Close() // it is thrown away
 		}
 		return r.refused(ctx, refusal)
 	}
 	if err != nil {
 		return r.unanswered(ctx, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end, or thrown away
+	defer resp.Body.Close() // read to its end, or thrown away
 	r.outcome.HTTPStatus = resp.Status
 	r.outcome.UpstreamRequestID = resp.Header.Get("Request-Id")
 	r.outcome.FirstByteAt = r.s.now()
@@ -181,7 +181,7 @@ func (r *run) do(ctx context.Context, sink Sink) error {
 }
 
 func (r *run) refused(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) && context.Cause(ctx) != errNotAllowed {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) && !errors.Is(context.Cause(ctx), errNotAllowed) {
 		return context.Cause(ctx) // the client left, or was stopped
 	}
 	return errAdmission(err)

@@ -23,7 +23,7 @@ func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
 	if err != nil {
 		return errUpstream(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end, or thrown away
+	defer resp.Body.Close() // read to its end, or thrown away
 	if resp.Status == 401 || resp.Status == 403 {
 		return errCredential(resp.Status)
 	}

@@ -235,7 +235,7 @@ func rowToWire(r ledger.Row) *proxyv1.SpendRow {
 		KeyId: r.KeyID, Token: r.Token, TeamId: r.TeamID, UserId: r.UserID, ModelGroup: r.ModelGroup, Model: r.Model, ModelId: r.ModelID,
 		Usage: usageToWire(r.Usage), CostNanoUsd: int64(r.Cost), PriceVersion: r.PriceVersion,
 		Status: statuses[r.Status], Estimated: r.Estimated, Stream: r.Stream, StopReason: r.StopReason,
-		HttpStatus: int32(r.HTTPStatus), ErrorType: r.ErrorType, //nolint:gosec // three digits
+		HttpStatus: int32(r.HTTPStatus), ErrorType: r.ErrorType, // three digits
 		StartedAt: timestamppb.New(r.StartedAt), EndedAt: timestamppb.New(r.EndedAt),
 		Tags: r.Tags, UserAgent: r.UserAgent,
 	}

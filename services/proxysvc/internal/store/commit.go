@@ -159,7 +159,7 @@ func queueSpend(p *pgx.Batch, b *ledger.Batch) {
 			s.StartedAt, firstByte, s.EndedAt, tags(s.Tags), clean(s.UserAgent),
 			u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens, u.WebSearchRequests,
 			clean(u.Speed), clean(u.InferenceGeo), clean(u.ServiceTier), int64(s.Cost), string(s.Status), s.Estimated,
-			clean(s.StopReason), int32(s.HTTPStatus), clean(s.ErrorType)) //nolint:gosec // three digits
+			clean(s.StopReason), int32(s.HTTPStatus), clean(s.ErrorType)) // three digits
 	}
 	p.Queue(`delete from spend.open_requests where request_id = any($1::text[])`, ids)
 	p.Queue(`

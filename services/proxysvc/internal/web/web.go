@@ -79,7 +79,7 @@ func (h *Handler) Models(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Request-Id", call.RequestID)
-	json.NewEncoder(w).Encode(body) //nolint:errcheck,gosec // the client is gone
+	json.NewEncoder(w).Encode(body) //nolint:errcheck // the client is gone
 }
 
 // NotFound answers what is no route, in Anthropic's shape.

@@ -146,7 +146,7 @@ func (s *stand) send(ctx context.Context, url, key, path, body string) *http.Res
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { resp.Body.Close() }) //nolint:errcheck // the test is over
+	s.t.Cleanup(func() { resp.Body.Close() }) // the test is over
 	return resp
 }
 
@@ -500,7 +500,7 @@ func TestTheEndOfAnAnswerWaitsForTheLedger(t *testing.T) {
 	}
 	arrived := make(chan string, 1)
 	go func() {
-		rest, _ := io.ReadAll(resp.Body) //nolint:errcheck // the text tells
+		rest, _ := io.ReadAll(resp.Body) // the text tells
 		arrived <- string(rest)
 	}()
 	s.upstream.Close() // waits for the simulator: it has sent everything
@@ -652,7 +652,7 @@ func TestModels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close() //nolint:errcheck // read to its end
+		defer resp.Body.Close() // read to its end
 		return read(t, resp)
 	}
 	if got := get("2023-06-01"); !strings.Contains(got, `"type":"model","id":"claude-haiku-4-5"`) || strings.Contains(got, "opus") {
