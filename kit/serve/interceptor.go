@@ -148,8 +148,9 @@ func actorOf(tokens []Token, header string) (string, bool) {
 }
 
 // Status turns an error into a gRPC status. A fault's kind decides the code and
-// its text is shown; so does a status that another service answered with. Any
-// other error says nothing but "internal error".
+// its text is shown; so does a status that another service answered with, unless
+// that is about our own rights there. Any other error says nothing but "internal
+// error".
 func Status(err error) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
@@ -157,8 +158,14 @@ func Status(err error) *status.Status {
 	if kind := fault.KindOf(err); kind != fault.Internal {
 		return status.New(codeOf(kind), fault.Text(err))
 	}
-	if st, ok := status.FromError(err); ok && st.Code() != codes.Unknown {
-		return status.New(st.Code(), st.Message())
+	if st, ok := status.FromError(err); ok {
+		switch st.Code() {
+		case codes.Unknown, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+			// Another service refused us, or we misuse it: not the caller's fault.
+			return status.New(codes.Internal, "internal error")
+		default:
+			return status.New(st.Code(), st.Message())
+		}
 	}
 	if st := status.FromContextError(err); st.Code() != codes.Unknown {
 		return status.New(st.Code(), "the call was cancelled or took too long")

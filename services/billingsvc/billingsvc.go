@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proliferate-ai/llm-proxy/gen"
@@ -64,12 +62,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("PROXYSVC_TARGET: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing is lost
+	defer conn.Close() // nothing is lost
 	books := store.New(pool)
 	svc := billing.New(spend.New(conn), books, cfg.Markup)
 
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg := serve.NewRegistry()
 	srv, err := serve.New(cfg.Serve, serve.Options{Log: log, Registry: reg, OpenAPI: gen.OpenAPI, Ready: books.Ping})
 	if err != nil {
 		return err
@@ -96,22 +93,11 @@ func Migrate(ctx context.Context, cfg Config) error {
 
 // open returns a pool on the migrated database. The caller closes it.
 func open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
-	pool, err := pg.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name})
+	pool, err := pgmigrate.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name}, store.Schema, store.Migrations)
 	if err != nil {
 		return nil, err
 	}
-	err = func() error {
-		conn, err := pool.Acquire(ctx)
-		if err != nil {
-			return fmt.Errorf("migrate: %w", err)
-		}
-		defer conn.Release()
-		return pgmigrate.Up(ctx, conn.Conn(), store.Schema, store.Migrations)
-	}()
-	if err == nil {
-		_, err = store.New(pool).EnsurePartitions(ctx, time.Now())
-	}
-	if err != nil {
+	if _, err := store.New(pool).EnsurePartitions(ctx, time.Now()); err != nil {
 		pool.Close()
 		return nil, err
 	}

@@ -172,12 +172,14 @@ func TestServiceBillsAndHandsOutCharges(t *testing.T) {
 	}
 	got, err := api.GetBalance(ctx, &billingsvcv1.GetBalanceRequest{TeamId: "acme"})
 	want := &billingsvcv1.GetBalanceResponse{
-		TeamId: "acme", BilledNanoUsd: 630_000, ChargedNanoUsd: 630_000, PostedNanoUsd: 630_000, SinkBalanceCredits: "12.5"}
+		TeamId: "acme", BilledNanoUsd: 630_000, ChargedNanoUsd: 630_000, PostedNanoUsd: 630_000, SinkBalanceCredits: "12.5",
+	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" || err != nil {
 		t.Errorf("GetBalance %v (-want +got):\n%s", err, diff)
 	}
 	_, err = api.SettleCharge(ctx, &billingsvcv1.SettleChargeRequest{
-		ChargeId: leases[1].GetCharge().GetChargeId(), LeaseToken: 99, Outcome: billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_UNKNOWN})
+		ChargeId: leases[1].GetCharge().GetChargeId(), LeaseToken: 99, Outcome: billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_UNKNOWN,
+	})
 	if status.Code(err) != codes.Aborted {
 		t.Errorf("SettleCharge with another token = %v, want ABORTED", err)
 	}
@@ -186,7 +188,8 @@ func TestServiceBillsAndHandsOutCharges(t *testing.T) {
 	}
 	dead, err := api.SettleCharge(ctx, &billingsvcv1.SettleChargeRequest{
 		ChargeId: leases[1].GetCharge().GetChargeId(), LeaseToken: leases[1].GetLeaseToken(),
-		Outcome: billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_REFUSED, Error: "400 invalid_inputs"})
+		Outcome: billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_REFUSED, Error: "400 invalid_inputs",
+	})
 	if err != nil || dead.GetCharge().GetState() != billingsvcv1.ChargeState_CHARGE_STATE_DEAD {
 		t.Fatalf("SettleCharge = %v, %v, want it dead", dead, err)
 	}

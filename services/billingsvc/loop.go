@@ -38,7 +38,8 @@ func newLoop(svc *billing.Service, books *store.Store, log *zap.Logger, reg prom
 		quarantined: counter("billingsvc_rows_quarantined_total", "Rows that periodic syncs could not bill. Should stay 0."),
 		failures:    counter("billingsvc_sync_failures_total", "Periodic syncs that failed, in part or whole."),
 		stray: auto.NewGauge(prometheus.GaugeOpts{
-			Name: "billingsvc_stray_events", Help: "Events in the default partition. Should stay 0."}),
+			Name: "billingsvc_stray_events", Help: "Events in the default partition. Should stay 0.",
+		}),
 	}
 }
 

@@ -25,11 +25,14 @@ func newLoop(log *zap.Logger, reg prometheus.Registerer) *loop {
 	l := &loop{
 		log: log,
 		attempts: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "outboxsvc_attempts_total", Help: "Attempts at charges by what the answer proved."}, []string{"outcome"}),
+			Name: "outboxsvc_attempts_total", Help: "Attempts at charges by what the answer proved.",
+		}, []string{"outcome"}),
 		failures: auto.NewCounter(prometheus.CounterOpts{
-			Name: "outboxsvc_pass_failures_total", Help: "Periodic passes that failed or stopped early."}),
+			Name: "outboxsvc_pass_failures_total", Help: "Periodic passes that failed or stopped early.",
+		}),
 		lost: auto.NewCounter(prometheus.CounterOpts{
-			Name: "outboxsvc_unrecorded_outcomes_total", Help: "Outcomes that billing did not take. Each makes its charge ambiguous."}),
+			Name: "outboxsvc_unrecorded_outcomes_total", Help: "Outcomes that billing did not take. Each makes its charge ambiguous.",
+		}),
 	}
 	for _, o := range []relay.Outcome{relay.Applied, relay.PartlyApplied, relay.NotApplied, relay.Unknown, relay.Refused} {
 		l.attempts.WithLabelValues(string(o))

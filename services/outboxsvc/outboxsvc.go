@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proliferate-ai/llm-proxy/gen"
@@ -25,13 +23,12 @@ import (
 // settled.
 func Run(ctx context.Context, cfg Config) error {
 	log := serve.Logger(cfg.Serve)
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg := serve.NewRegistry()
 	conn, err := serve.Dial(cfg.BillingsvcTarget, cfg.Serve.ServiceToken)
 	if err != nil {
 		return fmt.Errorf("BILLINGSVC_TARGET: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing is lost
+	defer conn.Close() // nothing is lost
 
 	var sink relay.Sink
 	if cfg.Autumn.Key.Empty() {

@@ -13,8 +13,10 @@ import (
 func TestSettlementApply(t *testing.T) {
 	t.Parallel()
 	until := noon.Add(time.Minute)
-	leased := Charge{ChargeID: "c", TeamID: "acme", AmountNanoUSD: 100, State: Pending, Attempts: 2, DueAt: noon,
-		LeaseToken: 2, RecordedToken: 1, LeaseWorker: "w", LeaseUntil: &until}
+	leased := Charge{
+		ChargeID: "c", TeamID: "acme", AmountNanoUSD: 100, State: Pending, Attempts: 2, DueAt: noon,
+		LeaseToken: 2, RecordedToken: 1, LeaseWorker: "w", LeaseUntil: &until,
+	}
 	now := noon.Add(time.Second)
 	tests := []struct {
 		name   string
@@ -23,22 +25,40 @@ func TestSettlementApply(t *testing.T) {
 		want   func(*Charge)
 		posted money.NanoUSD
 	}{
-		{"applied posts all of it", nil, Settlement{Outcome: Applied, Proof: "deductions"},
-			func(c *Charge) { c.State, c.Proof, c.SettledAt = Posted, "deductions", &now }, 100},
-		{"applied in part posts that part", nil, Settlement{Outcome: PartlyApplied, Proof: "deductions", AppliedNanoUSD: 40},
+		{
+			"applied posts all of it", nil,
+			Settlement{Outcome: Applied, Proof: "deductions"},
+			func(c *Charge) { c.State, c.Proof, c.SettledAt = Posted, "deductions", &now }, 100,
+		},
+		{
+			"applied in part posts that part", nil,
+			Settlement{Outcome: PartlyApplied, Proof: "deductions", AppliedNanoUSD: 40},
 			func(c *Charge) {
 				c.State, c.Proof, c.SettledAt, c.ShortfallNanoUSD = Short, "deductions", &now, 60
-			}, 40},
-		{"not applied waits", nil, Settlement{Outcome: NotApplied, Error: "429", RetryAfter: time.Minute},
-			func(c *Charge) { c.LastError, c.DueAt = "429", now.Add(time.Minute) }, 0},
-		{"not applied stays ambiguous after an unknown attempt", func(c *Charge) { c.State, c.Unsure = Ambiguous, true },
-			Settlement{Outcome: NotApplied}, func(c *Charge) { c.DueAt = now }, 0},
-		{"unknown is ambiguous", nil, Settlement{Outcome: Unknown, Error: "timeout", RetryAfter: time.Second},
+			}, 40,
+		},
+		{
+			"not applied waits", nil,
+			Settlement{Outcome: NotApplied, Error: "429", RetryAfter: time.Minute},
+			func(c *Charge) { c.LastError, c.DueAt = "429", now.Add(time.Minute) }, 0,
+		},
+		{
+			"not applied stays ambiguous after an unknown attempt", func(c *Charge) { c.State, c.Unsure = Ambiguous, true },
+			Settlement{Outcome: NotApplied},
+			func(c *Charge) { c.DueAt = now }, 0,
+		},
+		{
+			"unknown is ambiguous", nil,
+			Settlement{Outcome: Unknown, Error: "timeout", RetryAfter: time.Second},
 			func(c *Charge) {
 				c.State, c.Unsure, c.LastError, c.DueAt = Ambiguous, true, "timeout", now.Add(time.Second)
-			}, 0},
-		{"refused is dead", nil, Settlement{Outcome: Refused, Error: "400"},
-			func(c *Charge) { c.State, c.LastError = Dead, "400" }, 0},
+			}, 0,
+		},
+		{
+			"refused is dead", nil,
+			Settlement{Outcome: Refused, Error: "400"},
+			func(c *Charge) { c.State, c.LastError = Dead, "400" }, 0,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

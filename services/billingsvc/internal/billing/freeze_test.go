@@ -53,8 +53,10 @@ func TestPricesAreChargesPlusCarryHoweverPagesAreSplit(t *testing.T) {
 		markup := Markup{1 + rnd.Int64N(1_000_000_000)}
 		rows := make([]Row, 1+rnd.IntN(60))
 		for i := range rows {
-			rows[i] = Row{LogID: 1, Seq: int64(i + 1), RequestID: fmt.Sprint(i), EndedAt: noon,
-				TeamID: fmt.Sprint("team", rnd.IntN(3)), CostNanoUSD: money.NanoUSD(rnd.Int64N(200) - 60)}
+			rows[i] = Row{
+				LogID: 1, Seq: int64(i + 1), RequestID: fmt.Sprint(i), EndedAt: noon,
+				TeamID: fmt.Sprint("team", rnd.IntN(3)), CostNanoUSD: money.NanoUSD(rnd.Int64N(200) - 60),
+			}
 			if rnd.IntN(5) == 0 {
 				rows[i].CostNanoUSD *= 1_000_000_000
 			}

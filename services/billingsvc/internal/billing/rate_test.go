@@ -27,8 +27,10 @@ func TestParseMarkup(t *testing.T) {
 
 func TestDraftRatesOrQuarantinesEveryRow(t *testing.T) {
 	t.Parallel()
-	whole := Row{LogID: 7, RequestID: "req_1", TeamID: "acme", UserID: "session_1", Model: "claude", CostNanoUSD: 105, EndedAt: noon,
-		Usage: Usage{InputTokens: 1, OutputTokens: 2, CacheReadInputTokens: 3, CacheWrite5mInputTokens: 4, CacheWrite1hInputTokens: 5}}
+	whole := Row{
+		LogID: 7, RequestID: "req_1", TeamID: "acme", UserID: "session_1", Model: "claude", CostNanoUSD: 105, EndedAt: noon,
+		Usage: Usage{InputTokens: 1, OutputTokens: 2, CacheReadInputTokens: 3, CacheWrite5mInputTokens: 4, CacheWrite1hInputTokens: 5},
+	}
 	tests := []struct {
 		name   string
 		change func(*Row)

@@ -61,7 +61,8 @@ const auditTeams = `
 	order by team_id`
 
 // auditRules each select one sentence for every breach.
-var auditRules = []string{`
+var auditRules = []string{
+	`
 	select format('team %s: events sum to %s nano-dollars, its balance says billed %s', b.team_id, coalesce(e.price, 0), b.billed_nano_usd)
 	from billing.balances b
 	left join (select organization_id, sum(price_nano_usd) as price from billing.billing_events group by 1) e on e.organization_id = b.team_id

@@ -35,8 +35,10 @@ func TestAuditFindsDamage(t *testing.T) {
 	for _, tt := range []struct{ name, damage, want string }{
 		{"an event was lost", `delete from billing.billing_events where seq = 1`, "events sum to"},
 		{"an event was edited", `update billing.billing_events set price_nano_usd = 1 where seq = 1`, "carry before"},
-		{"an event was put into another charge",
-			`update billing.billing_events set charge_id = (select charge_id from billing.charges where seq = 2) where seq = 1`, "checksum"},
+		{
+			"an event was put into another charge",
+			`update billing.billing_events set charge_id = (select charge_id from billing.charges where seq = 2) where seq = 1`, "checksum",
+		},
 		{"an event was given to another team", `update billing.billing_events set organization_id = 'zeta' where seq = 1`, "zeta has events and no balance"},
 		{"a charge's amount was edited", `update billing.charges set amount_nano_usd = 40 where seq = 1`, "charges sum to"},
 		{"a charge is gone", `update billing.billing_events set charge_id = null where seq = 1;

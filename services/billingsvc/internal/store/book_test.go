@@ -187,7 +187,8 @@ func TestEventsAreListedNewestFirstWithWhatTheyCameFrom(t *testing.T) {
 		t.Errorf("the older event (-want +got):\n%s", diff)
 	}
 	rest, err := b.svc.Events(t.Context(), billing.EventQuery{
-		TeamID: "acme", BeforeTime: got[0].OccurredAt, BeforeKey: got[0].IdempotencyKey, Limit: 10})
+		TeamID: "acme", BeforeTime: got[0].OccurredAt, BeforeKey: got[0].IdempotencyKey, Limit: 10,
+	})
 	if diff := cmp.Diff(got[1:], rest); diff != "" || err != nil {
 		t.Errorf("the second page %v (-want +got):\n%s", err, diff)
 	}

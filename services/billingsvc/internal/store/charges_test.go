@@ -89,7 +89,8 @@ func TestALapsedLeaseIsFencedAndMakesItsChargeAmbiguous(t *testing.T) {
 		t.Errorf("leased again = %+v, want a new token, ambiguous, attempt 2", second)
 	}
 	_, err := b.svc.Settle(t.Context(), billing.Settlement{
-		ChargeID: first.Charge.ChargeID, LeaseToken: first.Token, Outcome: billing.Applied, Proof: "late"})
+		ChargeID: first.Charge.ChargeID, LeaseToken: first.Token, Outcome: billing.Applied, Proof: "late",
+	})
 	if fault.KindOf(err) != fault.Conflict {
 		t.Errorf("settling the first lease = %v, want Conflict", err)
 	}
@@ -136,8 +137,10 @@ func TestSettleAndLeaseRefuseNonsense(t *testing.T) {
 		"no charge":                    {LeaseToken: 1, Outcome: billing.NotApplied},
 		"no token":                     {ChargeID: l.Charge.ChargeID, Outcome: billing.NotApplied},
 		"applied without a proof":      {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.Applied},
-		"a balance that is no number": {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.Applied, Proof: "x",
-			SinkBalanceCredits: "lots"},
+		"a balance that is no number": {
+			ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.Applied, Proof: "x",
+			SinkBalanceCredits: "lots",
+		},
 		"a negative wait": {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.NotApplied, RetryAfter: -1},
 	} {
 		if _, err := b.svc.Settle(t.Context(), s); fault.KindOf(err) != fault.Invalid && fault.KindOf(err) != fault.NotFound {

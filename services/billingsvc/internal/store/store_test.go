@@ -34,8 +34,10 @@ func (l *ledger) add(logID int64, team string, cost money.NanoUSD) billing.Row {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seq := int64(len(l.rows[logID]) + 1)
-	r := billing.Row{LogID: logID, Seq: seq, RequestID: fmt.Sprintf("req_%d_%d", logID, seq), TeamID: team, UserID: "session_1",
-		KeyID: "key_1", Model: "claude", Usage: billing.Usage{InputTokens: 10, OutputTokens: 5}, CostNanoUSD: cost, EndedAt: noon}
+	r := billing.Row{
+		LogID: logID, Seq: seq, RequestID: fmt.Sprintf("req_%d_%d", logID, seq), TeamID: team, UserID: "session_1",
+		KeyID: "key_1", Model: "claude", Usage: billing.Usage{InputTokens: 10, OutputTokens: 5}, CostNanoUSD: cost, EndedAt: noon,
+	}
 	l.rows[logID] = append(l.rows[logID], r)
 	return r
 }

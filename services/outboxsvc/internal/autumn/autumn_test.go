@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,10 +78,7 @@ func TestPostAgainstTheSimulator(t *testing.T) {
 	c := client(t, s)
 	post := func() relay.Verdict {
 		t.Helper()
-		v := relay.Classify(charge, c.Post(t.Context(), charge))
-		charge := charge
-		charge.Attempts++
-		return v
+		return relay.Classify(charge, c.Post(t.Context(), charge))
 	}
 	if v := post(); v.Do != relay.CreateCustomer {
 		t.Errorf("without a customer: %+v", v)
@@ -114,8 +112,6 @@ func TestAnswersThatAreNotAutumns(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	t.Cleanup(elsewhere.Close)
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc
@@ -125,14 +121,22 @@ func TestAnswersThatAreNotAutumns(t *testing.T) {
 			w.WriteHeader(502)
 			fmt.Fprint(w, "<html>")
 		}, relay.Answer{Status: 502, Foreign: true}},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect) },
-			relay.Answer{Status: 307, Foreign: true}},
+		{
+			"a redirect", func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+			},
+			relay.Answer{Status: 307, Foreign: true},
+		},
 		{"an empty body", func(http.ResponseWriter, *http.Request) {}, relay.Answer{Status: 200, Foreign: true}},
-		{"JSON that is no object", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"deductions":[]}]`) },
-			relay.Answer{Status: 200, Foreign: true}},
+		{
+			"JSON that is no object", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"deductions":[]}]`) },
+			relay.Answer{Status: 200, Foreign: true},
+		},
 		{"two objects", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}{}`) }, relay.Answer{Status: 200, Foreign: true}},
-		{"a deduction without a value", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"deductions":[{}]}`) },
-			relay.Answer{Status: 200, Foreign: true}},
+		{
+			"a deduction without a value", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"deductions":[{}]}`) },
+			relay.Answer{Status: 200, Foreign: true},
+		},
 		{"an answer without end", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"message":"`+strings.Repeat("x", maxAnswer)+`"}`)
 		}, relay.Answer{Failure: "200 with an answer of over 1048576 bytes"}},
@@ -140,9 +144,14 @@ func TestAnswersThatAreNotAutumns(t *testing.T) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, `{"deductions":`)
 		}, relay.Answer{Failure: "200 with a truncated answer: the connection was closed"}},
-		{"a dropped connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-			relay.Answer{Failure: "the connection was closed"}},
-		{"no answer", func(http.ResponseWriter, *http.Request) { <-release }, relay.Answer{Failure: "no answer in time"}},
+		{
+			"a dropped connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			relay.Answer{Failure: "the connection was closed"},
+		},
+		{"no answer", func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body) //nolint:errcheck // only then is a client that leaves noticed
+			<-r.Context().Done()
+		}, relay.Answer{Failure: "no answer in time"}},
 		{"a wait in seconds", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "7")
 			w.WriteHeader(429)
@@ -179,16 +188,16 @@ func TestAServerThatIsNotThereWasNeverSentAnything(t *testing.T) {
 // A connection that was kept from an earlier post may have carried this one.
 func TestAKeptConnectionThatBreaksMayHaveCarriedThePost(t *testing.T) {
 	t.Parallel()
-	var posts int
+	var posts atomic.Int64
 	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if posts++; posts > 1 {
+		if posts.Add(1) > 1 {
 			panic(http.ErrAbortHandler)
 		}
 		fmt.Fprint(w, `{}`)
 	}))
 	c.Post(t.Context(), charge)
-	if got := c.Post(t.Context(), charge); got.NeverSent || got.Failure == "" || posts != 2 {
-		t.Errorf("Post = %+v after %d requests, want a failure that may have been sent, in one request", got, posts)
+	if got := c.Post(t.Context(), charge); got.NeverSent || got.Failure == "" || posts.Load() != 2 {
+		t.Errorf("Post = %+v after %d requests, want a failure that may have been sent, in one request", got, posts.Load())
 	}
 }
 

@@ -117,5 +117,5 @@ func decode(raw []byte, into any) bool {
 		return false
 	}
 	_, err := d.Token()
-	return err == io.EOF //nolint:errorlint // Token returns it bare
+	return err == io.EOF // Token returns it bare
 }

@@ -39,7 +39,7 @@ func (c *Client) Lease(ctx context.Context, worker string, limit int, hold time.
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	resp, err := c.api.LeaseCharges(ctx, &billingsvcv1.LeaseChargesRequest{
-		Worker: worker, MaxCharges: int32(limit), LeaseSeconds: int32(hold / time.Second), //nolint:gosec // small
+		Worker: worker, MaxCharges: int32(limit), LeaseSeconds: int32(hold / time.Second), // small
 	})
 	if err != nil {
 		return nil, faultOf(err)

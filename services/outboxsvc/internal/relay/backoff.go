@@ -15,7 +15,7 @@ const (
 // jitter returns a random duration from zero to below d.
 type jitter func(d time.Duration) time.Duration
 
-func randomJitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) }
+func randomJitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) } //nolint:gosec // it spreads load, it keeps no secret
 
 // wait is how long to wait after a number of attempts: full jitter over a range
 // that doubles from two seconds to five minutes, for as many days as it takes.

@@ -135,13 +135,15 @@ func (s *Service) try(ctx context.Context, p *pass, c Charge) (v Verdict, wait t
 	case Halt:
 		p.halt(v.Error)
 	case CreateCustomer:
-		if !p.firstOf(c.TeamID) {
+		// Once a pass: a sink that forgets customers must not keep us busy.
+		if p.wasCreated(c.TeamID) {
 			break
 		}
 		if err := s.sink.CreateCustomer(ctx, c.TeamID); err != nil {
 			v.Error += "; the customer could not be created: " + fault.Text(err)
 			break
 		}
+		p.create(c.TeamID)
 		return v, 0, true
 	case Nothing:
 	}
@@ -171,11 +173,14 @@ func (p *pass) stopped() string {
 	return p.halted
 }
 
-// firstOf says whether the team is asked about for the first time in the pass.
-func (p *pass) firstOf(team string) bool {
+func (p *pass) create(team string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first := !p.created[team]
 	p.created[team] = true
-	return first
+}
+
+func (p *pass) wasCreated(team string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.created[team]
 }
