@@ -13,6 +13,7 @@ require (
 	github.com/proliferate-ai/llm-proxy/services/outboxsvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/services/proxysvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/sim v0.0.0
+	go.yaml.in/yaml/v3 v3.0.5
 	google.golang.org/genproto/googleapis/api v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
@@ -52,7 +53,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.uber.org/multierr v1.10.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.2 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
