@@ -139,8 +139,14 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 // Run follows the changes until ctx ends.
 func (c *Client) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := c.watch(ctx); err != nil && ctx.Err() == nil {
+		err := c.watch(ctx)
+		if err != nil && ctx.Err() == nil {
 			c.note("watch keys", err)
+		}
+		if status.Code(err) == codes.FailedPrecondition {
+			// keysvc has seen less than we have: its database was restored.
+			// Nothing that we know is certain any more.
+			c.reset()
 		}
 		select {
 		case <-time.After(c.set.Retry):
@@ -148,6 +154,14 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reset forgets everything and watches from now on.
+func (c *Client) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.byToken)
+	c.revision, c.alive = 0, time.Time{}
 }
 
 func (c *Client) watch(ctx context.Context) error {

@@ -19,19 +19,20 @@ func fromWire(r *keysv1.VerifyKeyResponse) *proxy.Key {
 		out.ExpiresAt = k.GetExpiresAt().AsTime()
 	}
 	if team != nil {
-		out.Gate = proxy.Gate{Status: gates[team.GetStatus()], Reason: team.GetStatusReason()}
+		out.Gate = proxy.Gate{Status: "blocked", Reason: team.GetStatusReason()}
+		if known, ok := gates[team.GetStatus()]; ok {
+			out.Gate.Status = known
+		}
 	}
 	return out
 }
 
-// gates name the team's status as the domain does. One that this version does
-// not know stops the team: a gate is never open by mistake.
+// gates name the team's status as the domain does. Any other one, such as one of
+// a newer version, is "blocked": a gate is never open by mistake.
 var gates = map[keysv1.TeamStatus]string{
-	keysv1.TeamStatus_TEAM_STATUS_UNSPECIFIED: "blocked",
-	keysv1.TeamStatus_TEAM_STATUS_ACTIVE:      "active",
-	keysv1.TeamStatus_TEAM_STATUS_BLOCKED:     "blocked",
-	keysv1.TeamStatus_TEAM_STATUS_EXHAUSTED:   "exhausted",
-	keysv1.TeamStatus_TEAM_STATUS_SUSPENDED:   "suspended",
+	keysv1.TeamStatus_TEAM_STATUS_ACTIVE:    "active",
+	keysv1.TeamStatus_TEAM_STATUS_EXHAUSTED: "exhausted",
+	keysv1.TeamStatus_TEAM_STATUS_SUSPENDED: "suspended",
 }
 
 func limits(l *keysv1.Limits) ledger.Limits {

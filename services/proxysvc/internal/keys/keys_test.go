@@ -1,0 +1,311 @@
+package keys
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/secret"
+	"github.com/proliferate-ai/llm-proxy/kit/serve"
+	"github.com/proliferate-ai/llm-proxy/kit/virtualkey"
+)
+
+// keysvc is a key service of which a test decides every answer, over a real
+// connection.
+type keysvc struct {
+	keysv1.UnimplementedKeyServiceServer
+	mu      sync.Mutex
+	answer  func(token string) (*keysv1.VerifyKeyResponse, error)
+	asked   int
+	watches chan *watch
+}
+
+// watch is one open WatchKeys call.
+type watch struct {
+	after int64
+	send  chan *keysv1.WatchKeysResponse
+	end   chan error
+}
+
+func (k *keysvc) VerifyKey(_ context.Context, r *keysv1.VerifyKeyRequest) (*keysv1.VerifyKeyResponse, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asked++
+	return k.answer(r.GetToken())
+}
+
+func (k *keysvc) calls() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.asked
+}
+
+func (k *keysvc) answerWith(f func(token string) (*keysv1.VerifyKeyResponse, error)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.answer = f
+}
+
+func (k *keysvc) WatchKeys(r *keysv1.WatchKeysRequest, stream grpc.ServerStreamingServer[keysv1.WatchKeysResponse]) error {
+	w := &watch{after: r.GetAfterRevision(), send: make(chan *keysv1.WatchKeysResponse), end: make(chan error)}
+	select {
+	case k.watches <- w:
+	case <-stream.Context().Done():
+		return nil
+	}
+	for {
+		select {
+		case m := <-w.send:
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		case err := <-w.end:
+			return err
+		case <-stream.Context().Done():
+			return nil
+		}
+	}
+}
+
+// stopped is one call of the client's stop function.
+type stopped struct {
+	KeyIDs, TeamIDs []string
+	Revision        int64
+	Reason          string
+}
+
+// stand is a client in front of a keysvc, with a clock that the test moves.
+type stand struct {
+	t      *testing.T
+	api    *keysvc
+	client *Client
+	stops  chan stopped
+	mu     sync.Mutex
+	now    time.Time
+}
+
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	s := &stand{
+		t: t, api: &keysvc{watches: make(chan *watch)}, stops: make(chan stopped, 10),
+		now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
+	}
+	s.api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) { return live(token, 5), nil })
+	server := grpc.NewServer()
+	keysv1.RegisterKeyServiceServer(server, s.api)
+	lis, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // immediate
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(lis)
+	t.Cleanup(server.Stop)
+	conn, err := serve.Dial(lis.Addr().String(), secret.New("a-service-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	s.client = New(keysv1.NewKeyServiceClient(conn),
+		Settings{Trust: time.Minute, Outage: time.Hour, Timeout: 10 * time.Second, Retry: time.Millisecond},
+		func(k, teams []string, revision int64, reason string) { s.stops <- stopped{k, teams, revision, reason} },
+		func(what string, err error) { t.Logf("%s: %v", what, err) })
+	s.client.now = s.clock
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- s.client.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+func (s *stand) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+func (s *stand) pass(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = s.now.Add(d)
+}
+
+// watch takes the client's next watch and shows it life at a revision.
+func (s *stand) watch(revision int64) *watch {
+	w := <-s.api.watches
+	w.send <- &keysv1.WatchKeysResponse{Revision: revision, Heartbeat: true}
+	<-s.client.Ready()
+	s.seen(w, revision)
+	return w
+}
+
+// seen makes sure that the client has taken everything in that was sent: a stop
+// of nothing comes back behind it.
+func (s *stand) seen(w *watch, revision int64) {
+	w.send <- &keysv1.WatchKeysResponse{Revision: revision, Stopped: true, Reason: "marker"}
+	for {
+		if got := <-s.stops; got.Reason == "marker" {
+			return
+		}
+	}
+}
+
+func (s *stand) verify(key secret.String) fault.Kind {
+	s.t.Helper()
+	k, err := s.client.Verify(s.t.Context(), key)
+	if err != nil {
+		return fault.KindOf(err)
+	}
+	if k.KeyID != "key_1" || k.Token != virtualkey.Token(key.Reveal()) {
+		s.t.Errorf("verified as %+v", k)
+	}
+	return ok
+}
+
+const ok = fault.Kind(255)
+
+func live(token string, revision int64) *keysv1.VerifyKeyResponse {
+	return &keysv1.VerifyKeyResponse{
+		Key:      &keysv1.Key{KeyId: "key_1", Token: token, TeamId: "acme"},
+		Team:     &keysv1.Team{TeamId: "acme", Status: keysv1.TeamStatus_TEAM_STATUS_ACTIVE},
+		Revision: revision,
+	}
+}
+
+func (s *stand) expect(what string, got fault.Kind, calls int) {
+	s.t.Helper()
+	if got != ok || s.api.calls() != calls {
+		s.t.Errorf("%s: kind %d with %d calls in all, want a live key with %d", what, got, s.api.calls(), calls)
+	}
+}
+
+func TestAKeyIsAskedForOnceWhileTheWatchLives(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	w := s.watch(5)
+	key := virtualkey.New()
+	s.expect("the first time", s.verify(key), 1)
+	s.expect("the second time", s.verify(key), 1)
+	w.send <- &keysv1.WatchKeysResponse{Revision: 6, KeyIds: []string{"key_2"}}
+	s.seen(w, 6)
+	s.expect("after another key's change", s.verify(key), 1)
+	w.send <- &keysv1.WatchKeysResponse{Revision: 7, KeyIds: []string{"key_1"}}
+	s.seen(w, 7)
+	s.api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) { return live(token, 7), nil })
+	s.expect("after its own change", s.verify(key), 2)
+	w.send <- &keysv1.WatchKeysResponse{Revision: 8, TeamIds: []string{"acme"}}
+	s.seen(w, 8)
+	s.expect("after its team's change", s.verify(key), 3)
+	s.pass(2 * time.Minute)
+	s.expect("when the watch is silent", s.verify(key), 4)
+	s.expect("and again", s.verify(key), 5)
+}
+
+func TestWhatWasReadBeforeANewerChangeIsNotKept(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	s.watch(6) // newer than the answers, which are of revision 5
+	key := virtualkey.New()
+	s.expect("the first time", s.verify(key), 1)
+	s.expect("the second time", s.verify(key), 2)
+}
+
+func TestGarbageIsRefusedWithoutACall(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	changed := []byte(virtualkey.New().Reveal())
+	changed[10] ^= 1
+	for _, text := range []string{"", "sk-", "sk-ant-api03-x", string(changed)} {
+		if got := s.verify(secret.New(text)); got != fault.Unauthenticated {
+			t.Errorf("kind %d, want Unauthenticated", got)
+		}
+	}
+	if n := s.api.calls(); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestStopsArePassedOnAfterTheKeyIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	w := s.watch(5)
+	key := virtualkey.New()
+	s.expect("at first", s.verify(key), 1)
+	s.api.answerWith(func(string) (*keysv1.VerifyKeyResponse, error) {
+		return nil, status.Error(codes.Unauthenticated, "invalid api key")
+	})
+	w.send <- &keysv1.WatchKeysResponse{Revision: 9, KeyIds: []string{"key_1"}, TeamIds: []string{"acme"}, Stopped: true, Reason: "revoked"}
+	got := <-s.stops
+	if diff := cmp.Diff(stopped{[]string{"key_1"}, []string{"acme"}, 9, "revoked"}, got); diff != "" {
+		t.Errorf("stop (-want +got):\n%s", diff)
+	}
+	if kind := s.verify(key); kind != fault.Unauthenticated {
+		t.Errorf("once stop was called the key is %d, want Unauthenticated", kind)
+	}
+}
+
+func TestKeysvcDownIsNeverABadKey(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	s.watch(5)
+	known := virtualkey.New()
+	s.expect("at first", s.verify(known), 1)
+	s.api.answerWith(func(string) (*keysv1.VerifyKeyResponse, error) { return nil, status.Error(codes.Unavailable, "down") })
+	s.pass(30 * time.Minute)
+	if got := s.verify(known); got != ok {
+		t.Errorf("a known key within the window: %d, want it to work", got)
+	}
+	if got := s.verify(virtualkey.New()); got != fault.Unavailable {
+		t.Errorf("an unknown key: %d, want Unavailable", got)
+	}
+	s.pass(31 * time.Minute)
+	if got := s.verify(known); got != fault.Unavailable {
+		t.Errorf("a known key beyond the window: %d, want Unavailable", got)
+	}
+}
+
+func TestTheWatchGoesOnWhereItBroke(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	w := s.watch(5)
+	w.send <- &keysv1.WatchKeysResponse{Revision: 11, KeyIds: []string{"key_9"}}
+	s.seen(w, 11)
+	w.end <- status.Error(codes.Unavailable, "draining")
+	if again := <-s.api.watches; again.after != 11 {
+		t.Errorf("the watch goes on after %d, want 11", again.after)
+	}
+}
+
+// TestARestoredDatabaseIsBelieved has keysvc say that it has never seen the
+// revision that we have.
+func TestARestoredDatabaseIsBelieved(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	w := s.watch(5)
+	key := virtualkey.New()
+	s.expect("at first", s.verify(key), 1)
+	w.end <- status.Error(codes.FailedPrecondition, "revision 5 is above the newest one")
+	again := <-s.api.watches
+	if again.after != 0 {
+		t.Errorf("the watch goes on after %d, want 0", again.after)
+	}
+	again.send <- &keysv1.WatchKeysResponse{Revision: 2, Heartbeat: true}
+	s.seen(again, 2)
+	s.expect("after the restoration", s.verify(key), 2)
+}
+
+func TestAGateThatIsNotKnownIsClosed(t *testing.T) {
+	t.Parallel()
+	r := live("t", 1)
+	r.Team.Status = keysv1.TeamStatus(99)
+	if got := fromWire(r).Gate.Status; got == "" || got == "active" {
+		t.Errorf("a status of a newer version is %q", got)
+	}
+}
