@@ -116,7 +116,7 @@ func (s *Server) HTTPAddr() string { return s.httpLis.Addr().String() }
 
 // Run serves until ctx ends, then drains: not ready, a short wait, HTTP
 // shutdown, graceful gRPC stop, all within Config.Drain. It returns nil after a
-// clean drain.
+// clean drain, and an error when calls had to be ended.
 func (s *Server) Run(ctx context.Context) error {
 	s.http = &http.Server{
 		Handler:           s.edge(),
@@ -153,6 +153,9 @@ func (s *Server) drain(ctx context.Context) error {
 	defer stop()
 	go func() { s.grpc.GracefulStop(); close(stopped) }()
 	<-stopped
+	if ctx.Err() != nil {
+		err = fmt.Errorf("what still ran after %s was ended", s.cfg.Drain)
+	}
 	err = errors.Join(err, s.conn.Close())
 	if err != nil {
 		return errors.Join(fmt.Errorf("drain %s: %w", s.cfg.Name, err), s.http.Close())

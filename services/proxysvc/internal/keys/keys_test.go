@@ -106,7 +106,7 @@ func newStand(t *testing.T) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go server.Serve(lis)
+	go server.Serve(lis) //nolint:errcheck // it ends with Stop
 	t.Cleanup(server.Stop)
 	conn, err := serve.Dial(lis.Addr().String(), secret.New("a-service-token"))
 	if err != nil {
@@ -121,7 +121,12 @@ func newStand(t *testing.T) *stand {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.client.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
 	return s
 }
 
