@@ -6,8 +6,11 @@ tool = $$(GOWORK=off go -C tools tool -n $(1))
 mods = $$(go list -m -f '{{.Dir}}')
 
 # run starts the whole suite on this machine; flags: make run ARGS="--ephemeral"
+# It is `go run ./cmd/llmproxy up`, without go run between the terminal's signals
+# and the suite.
 run:
-	@go run ./cmd/llmproxy up $(ARGS)
+	@go build -o bin/llmproxy ./cmd/llmproxy
+	@exec bin/llmproxy up $(ARGS)
 
 # test runs every test of every module under the race detector, on a real
 # Postgres that dev/testdb starts for the run, and that it installs if need be.

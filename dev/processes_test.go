@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
+	"github.com/proliferate-ai/llm-proxy/kit/port"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/sim/anthropic"
@@ -237,12 +237,11 @@ func (p *process) dial(t *testing.T) *grpc.ClientConn {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // immediate
+	addr, err := port.Free("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // poll asks until the answer is yes. Only the test's own deadline ends it, so

@@ -6,10 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/port"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc"
@@ -88,14 +88,14 @@ func instances(httpAddr string, replicas map[string]int, common map[string]strin
 		for n := 1; n <= max(1, replicas[s.name]); n++ {
 			i := instance{service: s, replica: n}
 			var err error
-			if i.grpcAddr, err = freeAddr("127.0.0.1:0"); err != nil {
+			if i.grpcAddr, err = port.Free("127.0.0.1:0"); err != nil {
 				return nil, err
 			}
 			want := "127.0.0.1:0"
 			if s.name == "proxysvc" && n == 1 {
 				want = httpAddr
 			}
-			if i.httpAddr, err = freeAddr(want); err != nil {
+			if i.httpAddr, err = port.Free(want); err != nil {
 				return nil, fmt.Errorf("proxysvc wants %s (--http): %w", want, err)
 			}
 			targets[s.name] = append(targets[s.name], i.grpcAddr)
@@ -116,23 +116,6 @@ func instances(httpAddr string, replicas map[string]int, common map[string]strin
 		}
 	}
 	return all, nil
-}
-
-// freeAddr checks that an address can be bound, and picks a port for port 0.
-func freeAddr(addr string) (string, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", fmt.Errorf("%q is not host:port: %w", addr, err)
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	if port == "0" {
-		port = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	}
-	return net.JoinHostPort(host, port), nil
 }
 
 // awaitReady asks an instance until it is ready, or ctx ends.

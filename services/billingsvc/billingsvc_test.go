@@ -23,6 +23,7 @@ import (
 	billingsvcv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
 	proxysvcv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
+	"github.com/proliferate-ai/llm-proxy/kit/port"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 )
@@ -94,12 +95,11 @@ func (l ledger) ReadSpend(_ context.Context, req *proxysvcv1.ReadSpendRequest) (
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := port.Free("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lis.Close()
-	return lis.Addr().String()
+	return addr
 }
 
 // start runs the service on a fresh database and the given ledger, and returns

@@ -19,6 +19,7 @@ import (
 	billingsvcv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
 	outboxsvcv1 "github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/kit/port"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/sim/autumn"
@@ -83,9 +84,11 @@ func start(t *testing.T, b *book, sink http.Handler, change ...func(*Config)) ou
 
 	free := [2]string{}
 	for i := range free {
-		l := listen(t)
-		free[i] = l.Addr().String()
-		l.Close()
+		addr, err := port.Free("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		free[i] = addr
 	}
 	cfg, err := LoadConfig(settings(map[string]string{
 		"BILLINGSVC_TARGET": lis.Addr().String(), "AUTUMN_API_URL": srv.URL, "INSTALLATION_ID": "test",

@@ -1,0 +1,31 @@
+package port
+
+import (
+	"net"
+	"strconv"
+	"testing"
+)
+
+func TestAChosenPortIsFreeAndOutOfTheWayOfClients(t *testing.T) {
+	t.Parallel()
+	addr, err := Free("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, text, err := net.SplitHostPort(addr)
+	n, convErr := strconv.Atoi(text)
+	if err != nil || convErr != nil || host != "127.0.0.1" || n < lowest || n >= highest {
+		t.Errorf("Free = %s, %v", addr, err)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatalf("the port is not free: %v", err)
+	}
+	defer l.Close()
+	if _, err := Free(addr); err == nil {
+		t.Error("a port in use passes")
+	}
+	if _, err := Free("nonsense"); err == nil {
+		t.Error("nonsense passes")
+	}
+}
