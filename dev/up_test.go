@@ -59,6 +59,9 @@ func startUp(t *testing.T, env []string, flags ...string) *upSuite {
 		if err := <-ended; err != nil {
 			t.Errorf("llmproxy up ended with %v:\n%s", err, u.out)
 		}
+		if strings.Contains(u.out.String(), "DATA RACE") {
+			t.Errorf("llmproxy up has a data race:\n%s", u.out)
+		}
 		u.gone()
 	})
 	poll(t, func() bool {
