@@ -1,84 +1,76 @@
-// Command sim serves a simulator: `sim anthropic` or `sim autumn`.
+// Command sim serves a simulator until SIGINT or SIGTERM: `sim anthropic` or
+// `sim autumn`. Besides the vendor's routes it answers GET /healthz.
 //
-// It reads SIM_LISTEN (default :8200), the key that it accepts from
-// ANTHROPIC_API_KEY or AUTUMN_API_KEY, SIM_CHUNK_DELAY (the pause between the
-// pieces of a stream, default 15ms) and SIM_GRANT (credits of a new customer,
-// default 10000). It exits with 2 when one of them is wrong.
+// It reads
+//
+//	SIM_LISTEN         host:port to listen on, port 0: any free one (default :8200)
+//	ANTHROPIC_API_KEY  the only key that anthropic accepts (default: any)
+//	AUTUMN_API_KEY     the only key that autumn accepts (default: any am_sk_ key)
+//	SIM_CHUNK_DELAY    the pause before each piece of a stream (default 15ms)
+//	SIM_GRANT          the credits of a new customer (default 10000)
+//
+// It exits with 0 after a signal, with 1 when it cannot serve and with 2 when
+// the command line or a variable is wrong.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
-
-	"github.com/proliferate-ai/llm-proxy/sim/anthropic"
-	"github.com/proliferate-ai/llm-proxy/sim/autumn"
 )
 
+// grace is how long answers may still take after a signal. A script can make one
+// stall for ever.
+const grace = 5 * time.Second
+
 func main() {
-	os.Exit(run(os.Args[1:], os.Getenv))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Getenv))
 }
 
-func run(args []string, getenv func(string) string) int {
-	handler, err := simulator(args, getenv)
+func run(ctx context.Context, args []string, getenv func(string) string) int {
+	if len(args) != 1 {
+		fmt.Fprintln(os.Stderr, "usage: sim anthropic | sim autumn")
+		return 2
+	}
+	handler, err := simulator(args[0], getenv)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	listen := getenv("SIM_LISTEN")
-	if listen == "" {
-		listen = ":8200"
-	}
-	server := &http.Server{Addr: listen, Handler: withHealth(handler), ReadHeaderTimeout: 10 * time.Second}
-	context.AfterFunc(ctx, func() { server.Close() })
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(ctx, args[0], or(getenv("SIM_LISTEN"), ":8200"), handler); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		return 1
 	}
 	return 0
 }
 
-// simulator makes the one that args name.
-func simulator(args []string, getenv func(string) string) (http.Handler, error) {
-	if len(args) != 1 {
-		return nil, errors.New("usage: sim anthropic | sim autumn")
+// serve serves h on addr until ctx ends, and says where on standard error.
+func serve(ctx context.Context, name, addr string, h http.Handler) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("SIM_LISTEN: %w", err)
 	}
-	switch args[0] {
-	case "anthropic":
-		delay, err := time.ParseDuration(or(getenv("SIM_CHUNK_DELAY"), "15ms"))
-		if err != nil {
-			return nil, fmt.Errorf("SIM_CHUNK_DELAY: %w", err)
-		}
-		return anthropic.New(anthropic.Options{APIKey: getenv("ANTHROPIC_API_KEY"), ChunkDelay: delay}), nil
-	case "autumn":
-		grant, err := strconv.ParseInt(or(getenv("SIM_GRANT"), "10000"), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("SIM_GRANT: %w", err)
-		}
-		return autumn.New(autumn.Options{SecretKey: getenv("AUTUMN_API_KEY"), DefaultGrant: grant}), nil
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	fmt.Fprintln(os.Stderr, "sim:", name, "serves on", l.Addr())
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", name, err)
+	case <-ctx.Done():
 	}
-	return nil, fmt.Errorf("there is no simulator of %q: anthropic or autumn", args[0])
-}
-
-func or(value, def string) string {
-	if value == "" {
-		return def
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		server.Close() // what stalls by script never ends by itself
 	}
-	return value
-}
-
-// withHealth answers /readyz, which no vendor has.
-func withHealth(h http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	mux.Handle("/", h)
-	return mux
+	<-ended
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ type run struct {
 	ticket  *ledger.Ticket
 	idle    *time.Timer // cancels the request when the upstream is silent
 	meter   Meter
+	encoded bool // the answer is compressed against our wish: it cannot be metered
 	cancel  context.CancelCauseFunc
 	outcome ledger.Settlement // filled in on the way
 }
@@ -170,9 +172,13 @@ func (r *run) do(ctx context.Context, sink Sink) error {
 	r.outcome.HTTPStatus = resp.Status
 	r.outcome.UpstreamRequestID = resp.Header.Get("Request-Id")
 	r.outcome.FirstByteAt = r.s.now()
+	encoding := resp.Header.Get("Content-Encoding")
 	switch {
 	case resp.Status < 200 || resp.Status > 299:
 		return r.failed(ctx, resp, sink)
+	case encoding != "" && encoding != "identity":
+		r.encoded = true
+		return r.whole(ctx, resp, sink)
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
 		return r.relay(ctx, resp, sink)
 	default:
@@ -237,7 +243,7 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	}
 	r.meter.Body(body)
 	status := ledger.Completed
-	if !r.meter.Complete {
+	if !r.meter.Complete && !r.encoded {
 		status = ledger.Failed // whatever it is, it is no message
 	}
 	if err := r.settle(ctx, status, nil); err != nil {
@@ -253,6 +259,7 @@ func (r *run) header(resp *UpstreamResponse) Header {
 }
 
 func reply(sink Sink, status int, h Header, body []byte) error {
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if err := sink.Start(status, h); err != nil {
 		return err
 	}
@@ -283,10 +290,11 @@ func (r *run) settle(ctx context.Context, status ledger.Status, reason *Error) e
 }
 
 // price computes the cost of the outcome's usage. A cost that cannot be
-// computed is taken to be the worst case, which is marked as estimated.
+// computed, or whose usage cannot be read, is taken to be the worst case, which
+// is marked as estimated.
 func (r *run) price() {
 	cost, err := r.s.book.Cost(r.dep.Model, r.outcome.Usage, r.admit.StartedAt)
-	if err != nil {
+	if err != nil || r.encoded {
 		cost, r.outcome.Estimated = r.admit.Hold, true
 	}
 	r.outcome.Cost = cost

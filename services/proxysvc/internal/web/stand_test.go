@@ -58,10 +58,20 @@ type stand struct {
 
 func newStand(t *testing.T, edit func(*proxy.Key, *proxy.Settings)) *stand {
 	t.Helper()
+	return newStandBefore(t, nil, edit)
+}
+
+// newStandBefore puts the data path in front of another upstream than the
+// simulator.
+func newStandBefore(t *testing.T, upstream http.Handler, edit func(*proxy.Key, *proxy.Settings)) *stand {
+	t.Helper()
 	s := &stand{t: t, db: pgtest.New(t, store.Schema, store.Migrations), running: proxy.NewRunning(), keys: &oneKey{}}
 	s.store = store.New(s.db)
 	s.sim = sim.New(sim.Options{APIKey: realKey})
-	s.upstream = httptest.NewServer(s.sim)
+	if upstream == nil {
+		upstream = s.sim
+	}
+	s.upstream = httptest.NewServer(upstream)
 	t.Cleanup(s.upstream.Close)
 	key := &proxy.Key{KeyID: "key_1", Token: "t", TeamID: "acme", UserID: "session", Gate: proxy.Gate{Status: "active"}}
 	set := proxy.Settings{IdleTimeout: time.Minute, ProgressInterval: time.Second, SettleTimeout: 20 * time.Second}

@@ -58,9 +58,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, do func(context.
 		h.answer(w, r, call.RequestID, err)
 	default:
 		h.failed(call.RequestID, err)
-		if errors.Is(err, proxy.ErrCut) {
-			panic(http.ErrAbortHandler) // net/http's way to drop a connection
-		}
+		panic(http.ErrAbortHandler) // net/http's way to drop a connection: an error has no clean end
 	}
 }
 

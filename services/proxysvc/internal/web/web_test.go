@@ -46,6 +46,9 @@ func TestAnAnswerThatIsNotStreamedIsBilled(t *testing.T) {
 	if err := json.Unmarshal([]byte(read(t, resp)), &message); err != nil || message.Type != "message" {
 		t.Errorf("answer %+v, %v", message, err)
 	}
+	if resp.ContentLength <= 0 {
+		t.Errorf("content-length is %d", resp.ContentLength)
+	}
 	row := s.row()
 	s.checkUsage(row)
 	if row.MessageID != message.ID || row.Status != ledger.Completed || resp.Header.Get("X-Litellm-Response-Cost") != row.Cost.String() {
@@ -430,6 +433,29 @@ func TestAnUpstreamThatIsAwayIsA502(t *testing.T) {
 		t.Errorf("%d %s", resp.StatusCode, text)
 	}
 	if row := s.row(); row.Status != ledger.Failed || row.Cost != 0 {
+		t.Errorf("row = %+v", row)
+	}
+}
+
+// TestACompressedAnswerIsNotFree has an upstream compress although it was asked
+// not to: the client gets what it sent, and the worst case is billed.
+func TestACompressedAnswerIsNotFree(t *testing.T) {
+	t.Parallel()
+	const unreadable = "\x1f\x8b not really gzip"
+	s := newStandBefore(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+			t.Errorf("the upstream was asked for %q", got)
+		}
+		w.Header().Set("Content-Encoding", "br")
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, unreadable) //nolint:errcheck // the test reads it
+	}), nil)
+	resp := s.post(body(true, ""))
+	if text := read(t, resp); text != unreadable || resp.Header.Get("Content-Encoding") != "br" {
+		t.Errorf("the client got %q as %q", text, resp.Header.Get("Content-Encoding"))
+	}
+	row := s.row()
+	if row.Cost == 0 || !row.Estimated || row.Status != ledger.Completed {
 		t.Errorf("row = %+v", row)
 	}
 }
