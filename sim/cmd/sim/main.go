@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -71,6 +72,8 @@ func serve(ctx context.Context, name, addr string, h http.Handler) error {
 	if server.Shutdown(ctx) != nil {
 		server.Close() // what stalls by script never ends by itself
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", name, err)
+	}
 	return nil
 }
