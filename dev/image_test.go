@@ -2,6 +2,7 @@ package dev
 
 import (
 	"bufio"
+	"context"
 	"debug/elf"
 	"io/fs"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -193,7 +195,9 @@ func runSimulator(t *testing.T, out, name string) {
 		t.Fatal(err)
 	}
 	env["SIM_LISTEN"] = "127.0.0.1:0"
-	cmd := exec.CommandContext(t.Context(), filepath.Join(out, "service"), c.Command...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so that what hangs is ended, and fails
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(out, "service"), c.Command...)
 	cmd.Env = []string{}
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)

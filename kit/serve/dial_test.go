@@ -1,5 +1,17 @@
 package serve
 
+import (
+	"context"
+	"net"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/proliferate-ai/llm-proxy/kit/secret"
+)
+
 func TestDialTriesTheNextTarget(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
@@ -18,3 +30,50 @@ func TestDialTriesTheNextTarget(t *testing.T) {
 	}
 }
 
+// TestDialMovesOn has the target go down that served the calls before.
+func TestDialMovesOn(t *testing.T) {
+	t.Parallel()
+	first, second := start(t, nil), start(t, nil)
+	answerAs := func(s *stand, name string) {
+		s.echo.unary = func(context.Context, string) (string, error) { return name, nil }
+	}
+	answerAs(first, "first")
+	answerAs(second, "second")
+	conn, err := Dial(first.GRPCAddr()+","+second.GRPCAddr(), secret.New(master))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	for _, want := range []string{"first", "second"} {
+		got := &wrapperspb.StringValue{}
+		if err := conn.Invoke(t.Context(), unaryMethod, wrapperspb.String(""), got); err != nil || got.GetValue() != want {
+			t.Errorf("served by %q, %v, want %q", got.GetValue(), err, want)
+		}
+		first.stop()
+		if err := <-first.done; err != nil {
+			t.Error(err)
+		}
+		first.done <- nil // so that the second round does not wait
+	}
+}
+
+func TestDialSendsNoTokenThatItWasNotGiven(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(_ *Config, o *Options) { o.OwnAuth = []string{unaryMethod} })
+	var sent []string
+	s.echo.unary = func(ctx context.Context, _ string) (string, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		sent = md.Get("authorization")
+		return "", nil
+	}
+	for token, want := range map[string][]string{"": nil, service: {"Bearer " + service}} {
+		if err := s.call(token); err != nil || !slices.Equal(sent, want) {
+			t.Errorf("with token %q it sends %q, %v, want %q", token, sent, err, want)
+		}
+	}
+	// What its caller sends is passed on.
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer of-the-caller")
+	if err := s.dial("").Invoke(ctx, unaryMethod, wrapperspb.String(""), &wrapperspb.StringValue{}); err != nil || !slices.Equal(sent, []string{"Bearer of-the-caller"}) {
+		t.Errorf("the caller's own: %q, %v", sent, err)
+	}
+}

@@ -1,24 +1,24 @@
 package serve
 
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
 // openStream begins a stream and waits for its first message.
 func (s *stand) openStream() grpc.ClientStream {
 	s.t.Helper()
-	conn, err := Dial(s.GRPCAddr(), secret.New(master))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { conn.Close() })
-	stream, err := conn.NewStream(s.t.Context(), &grpc.StreamDesc{ServerStreams: true}, streamMethod)
-	if err == nil {
-		err = stream.SendMsg(wrapperspb.String(""))
-	}
-	if err == nil {
-		err = stream.CloseSend()
-	}
-	if err == nil {
-		err = stream.RecvMsg(&wrapperspb.StringValue{})
-	}
-	if err != nil {
+	stream := s.newStream()
+	if err := s.firstOf(stream); err != nil {
 		s.t.Fatal(err)
 	}
 	return stream
@@ -48,6 +48,64 @@ func TestDrainLetsWhatRunsFinish(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", s.GRPCAddr()); err == nil { //nolint:noctx // immediate
 		t.Error("the server still listens")
+	}
+}
+
+func TestDrainLetsAHalfSentHTTPAnswerFinish(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	err := s.Mux().HandlePath(http.MethodGet, "/v1/slow", func(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+		io.WriteString(w, "first ") //nolint:errcheck // the test reads it
+		http.NewResponseController(w).Flush()
+		<-s.Draining()
+		io.WriteString(w, "second") //nolint:errcheck // the test reads it
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.HTTPAddr()+"/v1/slow", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	s.stop()
+	if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "first second" {
+		t.Errorf("the answer: %q, %v", text, err)
+	}
+	if err := <-s.done; err != nil {
+		t.Errorf("Run = %v, want a clean drain", err)
+	}
+}
+
+// TestADrainingServiceIsNotReadyButStillAnswers looks in during DrainWait.
+func TestADrainingServiceIsNotReadyButStillAnswers(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config, _ *Options) { c.DrainWait = time.Second })
+	conn := s.dial(master)
+	if err := s.call(master); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	<-s.Draining()
+	if code, body := s.get(http.MethodGet, "/readyz", ""); code != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %d %s, want 503", code, body)
+	}
+	if code, body := s.get(http.MethodGet, "/healthz", ""); code != http.StatusOK {
+		t.Errorf("/healthz: %d %s, want 200", code, body)
+	}
+	if err := s.call(master); err != nil {
+		t.Errorf("a call while load balancers take note: %v", err)
+	}
+	got, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil || got.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("health: %v, %v, want NOT_SERVING", got, err)
+	}
+	if err := <-s.done; err != nil {
+		t.Errorf("Run = %v, want a clean drain", err)
 	}
 }
 
@@ -90,4 +148,3 @@ func TestAPortInUseIsNamedWithWhoWantsIt(t *testing.T) {
 		}
 	}
 }
-

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -128,6 +129,11 @@ func (c *chain) authenticate(ctx context.Context, method string) error {
 			return nil
 		}
 	}
+	// So that callers can tell it from a method's own Unauthenticated, which may be
+	// about a key in the request.
+	if err := grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", "Bearer")); err != nil {
+		return fmt.Errorf("refuse: %w", err)
+	}
 	return fault.Errorf(fault.Unauthenticated, "a master key is needed in `authorization: Bearer`")
 }
 
@@ -148,9 +154,8 @@ func actorOf(tokens []Token, header string) (string, bool) {
 }
 
 // Status turns an error into a gRPC status. A fault's kind decides the code and
-// its text is shown; so does a status that another service answered with, unless
-// that is about our own rights there. Any other error says nothing but "internal
-// error".
+// its text is shown; so does a status that another service answered with, where
+// that is about the request. Any other error says nothing but "internal error".
 func Status(err error) *status.Status {
 	if err == nil {
 		return status.New(codes.OK, "")
@@ -158,19 +163,36 @@ func Status(err error) *status.Status {
 	if kind := fault.KindOf(err); kind != fault.Internal {
 		return status.New(codeOf(kind), fault.Text(err))
 	}
-	if st, ok := status.FromError(err); ok {
-		switch st.Code() {
-		case codes.Unknown, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
-			// Another service refused us, or we misuse it: not the caller's fault.
-			return status.New(codes.Internal, "internal error")
-		default:
-			return status.New(st.Code(), st.Message())
-		}
+	if e, ok := errors.AsType[statusError](err); ok {
+		return passedOn(e.GRPCStatus())
 	}
 	if st := status.FromContextError(err); st.Code() != codes.Unknown {
 		return status.New(st.Code(), "the call was cancelled or took too long")
 	}
 	return status.New(codes.Internal, "internal error")
+}
+
+// statusError is an error that came from a call. Its own status holds none of
+// what was wrapped around it, unlike that of status.FromError.
+type statusError interface {
+	error
+	GRPCStatus() *status.Status
+}
+
+// passedOn is what our caller may see of another service's answer.
+func passedOn(st *status.Status) *status.Status {
+	switch st.Code() {
+	case codes.Unknown, codes.Internal, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		// Another service refused us, or we misuse it: not the caller's fault.
+		return status.New(codes.Internal, "internal error")
+	case codes.Unavailable:
+		// The text may be gRPC's own, which tells addresses.
+		return status.New(codes.Unavailable, "a service that is needed cannot be reached; try again")
+	case codes.Canceled, codes.DeadlineExceeded:
+		return status.New(st.Code(), "the call was cancelled or took too long")
+	default:
+		return status.New(st.Code(), st.Message())
+	}
 }
 
 func codeOf(k fault.Kind) codes.Code {

@@ -118,12 +118,13 @@ func (s *Server) HTTPAddr() string { return s.httpLis.Addr().String() }
 // shutdown, graceful gRPC stop, all within Config.Drain. It returns nil after a
 // clean drain, and an error when calls had to be ended.
 func (s *Server) Run(ctx context.Context) error {
+	errorLog, _ := zap.NewStdLogAt(s.opt.Log, zap.ErrorLevel) // panics of plain handlers; the level is a known one
 	s.http = &http.Server{
 		Handler:           s.edge(),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    1 << 16,
-		ErrorLog:          zap.NewStdLog(s.opt.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		ErrorLog:          errorLog,
 	}
 	fail := make(chan error, 3)
 	go func() { fail <- s.grpc.Serve(s.pipe) }()

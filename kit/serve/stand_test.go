@@ -1,5 +1,21 @@
 package serve
 
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/proliferate-ai/llm-proxy/kit/secret"
+)
+
 const (
 	master  = "sk-master-canary-1234"
 	master2 = "sk-master-canary-5678"
@@ -110,15 +126,42 @@ func start(t *testing.T, edit func(*Config, *Options)) *stand {
 	return s
 }
 
-// call invokes the unary method over TCP with a token.
-func (s *stand) call(token string) error {
+// dial connects over TCP with a token; "": without one.
+func (s *stand) dial(token string) *grpc.ClientConn {
 	s.t.Helper()
 	conn, err := Dial(s.GRPCAddr(), secret.New(token))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer conn.Close()
-	return conn.Invoke(s.t.Context(), unaryMethod, wrapperspb.String("hi"), &wrapperspb.StringValue{})
+	s.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// newStream begins a call of the stream.
+func (s *stand) newStream() grpc.ClientStream {
+	s.t.Helper()
+	stream, err := s.dial(master).NewStream(s.t.Context(), &grpc.StreamDesc{ServerStreams: true}, streamMethod)
+	if err == nil {
+		err = stream.SendMsg(wrapperspb.String(""))
+	}
+	if err == nil {
+		err = stream.CloseSend()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return stream
+}
+
+// firstOf receives one message.
+func (s *stand) firstOf(stream grpc.ClientStream) error {
+	return stream.RecvMsg(&wrapperspb.StringValue{})
+}
+
+// call invokes the unary method over TCP with a token.
+func (s *stand) call(token string) error {
+	s.t.Helper()
+	return s.dial(token).Invoke(s.t.Context(), unaryMethod, wrapperspb.String("hi"), &wrapperspb.StringValue{})
 }
 
 func (s *stand) get(method, path, token string) (int, string) {
@@ -141,4 +184,3 @@ func (s *stand) get(method, path, token string) (int, string) {
 	}
 	return resp.StatusCode, string(text)
 }
-

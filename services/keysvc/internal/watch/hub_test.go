@@ -164,7 +164,7 @@ func TestAWatchStartsNowAndGetsEventsAtOnce(t *testing.T) {
 		log := &memory{newest: 7}
 		w := begin(t, start(t, log), 0, nil)
 		w.want(t, "+0s heartbeat 7")
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 		log.append(2)
 		w.want(t, "+10ms event 8", "+10ms event 9")
 	})
@@ -200,7 +200,7 @@ func TestWhatAWatchFoundInTheLogIsNotSentTwice(t *testing.T) {
 		log.append(2) // the hub reads them at its next poll
 		w := begin(t, hub, 1, nil)
 		w.want(t, "+0s heartbeat 1", "+0s event 2", "+0s event 3")
-		time.Sleep(poll)
+		<-time.After(poll)
 		w.want(t, "+250ms heartbeat 3")
 	})
 }
@@ -211,9 +211,9 @@ func TestALostNotificationCostsNoMoreThanThePollInterval(t *testing.T) {
 		log := &memory{deaf: true}
 		w := begin(t, start(t, log), 0, nil)
 		w.take()
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 		log.append(1)
-		time.Sleep(poll - 10*time.Millisecond)
+		<-time.After(poll - 10*time.Millisecond)
 		w.want(t, "+250ms event 1", "+250ms heartbeat 1")
 	})
 }
@@ -223,13 +223,13 @@ func TestHeartbeatsComeInTimeAndStopWhileTheLogCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memory{newest: 3}
 		w := begin(t, start(t, log), 0, nil)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		w.want(t, "+0s heartbeat 3", "+250ms heartbeat 3", "+500ms heartbeat 3", "+750ms heartbeat 3", "+1s heartbeat 3")
 		log.set(func(m *memory) { m.down = true })
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		w.want(t)
 		log.set(func(m *memory) { m.down = false; m.newest++ })
-		time.Sleep(poll)
+		<-time.After(poll)
 		w.want(t, "+11.25s event 4", "+11.25s heartbeat 4")
 	})
 }
@@ -276,7 +276,7 @@ func TestHeartbeatsThatWaitedAreNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, gate := &memory{newest: 3}, make(chan struct{})
 		w := begin(t, start(t, log), 0, gate) // the first message waits at the gate
-		time.Sleep(10*time.Second + 10*time.Millisecond)
+		<-time.After(10*time.Second + 10*time.Millisecond)
 		log.append(1)
 		synctest.Wait()
 		close(gate)
@@ -292,7 +292,7 @@ func TestALogThatWentBackEndsTheWatches(t *testing.T) {
 		hub := start(t, log)
 		w := begin(t, hub, 0, nil)
 		log.set(func(m *memory) { m.newest = 40 })
-		time.Sleep(poll)
+		<-time.After(poll)
 		w.wantEnd(t, fault.Unavailable)
 		begin(t, hub, 50, nil).wantEnd(t, fault.Precondition)
 		fresh := begin(t, hub, 0, nil)

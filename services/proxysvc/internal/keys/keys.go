@@ -5,10 +5,13 @@ package keys
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
@@ -80,14 +83,17 @@ func (c *Client) Verify(ctx context.Context, key secret.String) (*proxy.Key, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.set.Timeout)
 	defer cancel()
-	resp, err := c.api.VerifyKey(ctx, &keysv1.VerifyKeyRequest{Token: token})
-	switch status.Code(err) {
-	case codes.OK:
+	var trailer metadata.MD
+	resp, err := c.api.VerifyKey(ctx, &keysv1.VerifyKeyRequest{Token: token}, grpc.Trailer(&trailer))
+	// With a challenge it is our own service token that keysvc does not take.
+	aboutUs := len(trailer.Get("www-authenticate")) > 0
+	switch {
+	case err == nil:
 		k := fromWire(resp)
 		c.remember(token, k)
 		return k, nil
-	case codes.Unauthenticated:
-		c.forget(func(t string, _ entry) bool { return t == token })
+	case status.Code(err) == codes.Unauthenticated && !aboutUs:
+		c.forget(token)
 		return nil, errUnknown
 	default:
 		if known.key != nil && c.now().Sub(known.verifiedAt) < c.set.Outage {
@@ -123,14 +129,10 @@ func (c *Client) remember(token string, k *proxy.Key) {
 	c.byToken[token] = entry{k, c.now()}
 }
 
-func (c *Client) forget(which func(token string, e entry) bool) {
+func (c *Client) forget(token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for t, e := range c.byToken {
-		if which(t, e) {
-			delete(c.byToken, t)
-		}
-	}
+	delete(c.byToken, token)
 }
 
 // Ready is closed when the watch has shown life once.
@@ -174,7 +176,8 @@ func (c *Client) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	// A watch from now on tells nothing of the time before its first message.
+	for fresh := after == 0; ; fresh = false {
 		// A stream that hangs without an error must not be waited for.
 		silence := time.AfterFunc(c.set.Trust, cancel)
 		m, err := stream.Recv()
@@ -182,24 +185,32 @@ func (c *Client) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.apply(m)
+		c.apply(m, fresh)
 	}
 }
 
 // apply takes a change in: what is cached of it goes first, then its running
-// requests end.
-func (c *Client) apply(m *keysv1.WatchKeysResponse) {
-	keys, teams := setOf(m.GetKeyIds()), setOf(m.GetTeamIds())
-	if len(keys)+len(teams) > 0 {
-		c.forget(func(_ string, e entry) bool { return keys[e.key.KeyID] || e.key.TeamID != "" && teams[e.key.TeamID] })
-	}
-	c.mu.Lock()
-	c.revision, c.alive = max(c.revision, m.GetRevision()), c.now()
-	c.mu.Unlock()
+// requests end. The first message of a fresh watch makes everything go.
+func (c *Client) apply(m *keysv1.WatchKeysResponse, fresh bool) {
+	c.advance(m, fresh)
 	c.readyOnce.Do(func() { close(c.ready) })
 	if m.GetStopped() {
 		c.stop(m.GetKeyIds(), m.GetTeamIds(), m.GetRevision(), m.GetReason())
 	}
+}
+
+// advance forgets and moves on in one step, so that remember sees either the old
+// revision, and what it keeps is forgotten here, or the new one.
+func (c *Client) advance(m *keysv1.WatchKeysResponse, fresh bool) {
+	keys, teams := setOf(m.GetKeyIds()), setOf(m.GetTeamIds())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if fresh || len(keys)+len(teams) > 0 {
+		maps.DeleteFunc(c.byToken, func(_ string, e entry) bool {
+			return fresh || keys[e.key.KeyID] || e.key.TeamID != "" && teams[e.key.TeamID]
+		})
+	}
+	c.revision, c.alive = max(c.revision, m.GetRevision()), c.now()
 }
 
 func setOf(ids []string) map[string]bool {

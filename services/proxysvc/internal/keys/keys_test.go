@@ -2,8 +2,11 @@ package keys
 
 import (
 	"context"
+	"io"
 	"net"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/kit/virtualkey"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
 // keysvc is a key service of which a test decides every answer, over a real
@@ -213,6 +217,71 @@ func TestAKeyIsAskedForOnceWhileTheWatchLives(t *testing.T) {
 	s.expect("and again", s.verify(key), 5)
 }
 
+// TestAKeyIsTrustedUpToTheLastMoment looks at the bound from both sides.
+func TestAKeyIsTrustedUpToTheLastMoment(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	w := s.watch(5)
+	key := virtualkey.New()
+	s.expect("at first", s.verify(key), 1)
+	s.pass(time.Minute - time.Nanosecond)
+	s.expect("just within Trust", s.verify(key), 1)
+	s.pass(time.Nanosecond)
+	s.expect("at its end", s.verify(key), 2)
+	w.send <- &keysv1.WatchKeysResponse{Revision: 5, Heartbeat: true}
+	s.seen(w, 5)
+	s.expect("after a heartbeat", s.verify(key), 2)
+}
+
+// TestWhatWasVerifiedBeforeTheWatchBeganIsVerifiedAgain is about changes between
+// a verification and the beginning of the watch, which the watch does not tell.
+func TestWhatWasVerifiedBeforeTheWatchBeganIsVerifiedAgain(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	key := virtualkey.New()
+	s.expect("before the watch", s.verify(key), 1)
+	s.watch(6) // revision 6 may have been this key's
+	s.api.answerWith(func(string) (*keysv1.VerifyKeyResponse, error) {
+		return nil, status.Error(codes.Unauthenticated, "invalid api key")
+	})
+	if got := s.verify(key); got != fault.Unauthenticated || s.api.calls() != 2 {
+		t.Errorf("kind %d with %d calls, want Unauthenticated with 2", got, s.api.calls())
+	}
+}
+
+// TestAnAnswerThatCrossesItsChangeIsNotKept lets answers from before a change
+// arrive while the change is taken in.
+func TestAnAnswerThatCrossesItsChangeIsNotKept(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		c := New(nil, Settings{}, nil, nil)
+		c.revision = 5
+		var (
+			answers  sync.WaitGroup
+			begun    sync.WaitGroup
+			applied  atomic.Bool
+			remember = func(token string) { c.remember(token, &proxy.Key{KeyID: "key_1", Revision: 5}) }
+		)
+		for i := range 4 {
+			begun.Add(1)
+			answers.Go(func() {
+				remember(strconv.Itoa(i))
+				begun.Done()
+				for !applied.Load() {
+					remember(strconv.Itoa(i))
+				}
+			})
+		}
+		begun.Wait()
+		c.apply(&keysv1.WatchKeysResponse{Revision: 6, KeyIds: []string{"key_1"}}, false)
+		applied.Store(true)
+		answers.Wait()
+		if len(c.byToken) != 0 {
+			t.Fatalf("%d answers of revision 5 are kept after the change of revision 6", len(c.byToken))
+		}
+	}
+}
+
 func TestWhatWasReadBeforeANewerChangeIsNotKept(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
@@ -276,6 +345,72 @@ func TestKeysvcDownIsNeverABadKey(t *testing.T) {
 	}
 }
 
+// TestARefusedServiceTokenIsNotABadKey has keysvc refuse us, not the key: after a
+// rotation of the service token that reached only keysvc, no sandbox may be told
+// that its key is dead.
+func TestARefusedServiceTokenIsNotABadKey(t *testing.T) {
+	t.Parallel()
+	cfg := serve.Config{
+		Name: "keysvc", GRPCListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0", Drain: 10 * time.Second, DrainWait: time.Millisecond,
+		Tokens: []serve.Token{{Actor: "service", Secret: secret.New("the-new-service-token")}}, LogTo: io.Discard,
+	}
+	srv, err := serve.New(cfg, serve.Options{Log: serve.Logger(cfg), Registry: serve.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := &keysvc{}
+	api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) { return live(token, 5), nil })
+	keysv1.RegisterKeyServiceServer(srv.GRPC(), api)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	connect := func(token string) keysv1.KeyServiceClient {
+		conn, err := serve.Dial(srv.GRPCAddr(), secret.New(token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return keysv1.NewKeyServiceClient(conn)
+	}
+	c := New(connect("the-new-service-token"), Settings{Outage: time.Hour, Timeout: 10 * time.Second}, nil, nil)
+	known := virtualkey.New()
+	if _, err := c.Verify(t.Context(), known); err != nil {
+		t.Fatal(err)
+	}
+	c.api = connect("the-old-service-token")
+	if _, err := c.Verify(t.Context(), known); err != nil {
+		t.Errorf("a known key: %v, want it to work", err)
+	}
+	if _, err := c.Verify(t.Context(), virtualkey.New()); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("an unknown key: %v, want Unavailable", err)
+	}
+}
+
+func TestAnOutageEndsWithTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	s.watch(5)
+	key := virtualkey.New()
+	s.expect("at first", s.verify(key), 1)
+	s.api.answerWith(func(string) (*keysv1.VerifyKeyResponse, error) {
+		return nil, status.Error(codes.Unauthenticated, "invalid api key")
+	})
+	s.pass(2 * time.Minute)
+	if got := s.verify(key); got != fault.Unauthenticated {
+		t.Errorf("a key that keysvc knows no more: %d, want Unauthenticated", got)
+	}
+	s.api.answerWith(func(string) (*keysv1.VerifyKeyResponse, error) { return nil, status.Error(codes.Unavailable, "down") })
+	if got := s.verify(key); got != fault.Unavailable {
+		t.Errorf("the same key in an outage: %d, want Unavailable, since it was forgotten", got)
+	}
+}
+
 func TestTheWatchGoesOnWhereItBroke(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
@@ -283,9 +418,23 @@ func TestTheWatchGoesOnWhereItBroke(t *testing.T) {
 	w.send <- &keysv1.WatchKeysResponse{Revision: 11, KeyIds: []string{"key_9"}}
 	s.seen(w, 11)
 	w.end <- status.Error(codes.Unavailable, "draining")
-	if again := <-s.api.watches; again.after != 11 {
+	again := <-s.api.watches
+	if again.after != 11 {
 		t.Errorf("the watch goes on after %d, want 11", again.after)
 	}
+	s.api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) { return live(token, 11), nil })
+	key := virtualkey.New()
+	s.expect("while it is broken for less than Trust", s.verify(key), 1)
+	again.send <- &keysv1.WatchKeysResponse{Revision: 11, Heartbeat: true}
+	s.seen(again, 11)
+	s.expect("after it goes on", s.verify(key), 1)
+	// What happened while it was broken comes now.
+	again.send <- &keysv1.WatchKeysResponse{Revision: 12, KeyIds: []string{"key_1"}, Stopped: true, Reason: "revoked"}
+	if got := <-s.stops; got.Revision != 12 || got.Reason != "revoked" {
+		t.Errorf("stop %+v, want the one of revision 12", got)
+	}
+	s.api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) { return live(token, 12), nil })
+	s.expect("after the change", s.verify(key), 2)
 }
 
 // TestARestoredDatabaseIsBelieved has keysvc say that it has never seen the
@@ -303,7 +452,28 @@ func TestARestoredDatabaseIsBelieved(t *testing.T) {
 	}
 	again.send <- &keysv1.WatchKeysResponse{Revision: 2, Heartbeat: true}
 	s.seen(again, 2)
+	s.api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) { return live(token, 2), nil })
 	s.expect("after the restoration", s.verify(key), 2)
+	s.expect("and then from memory", s.verify(key), 2)
+	again.end <- status.Error(codes.Unavailable, "draining")
+	if third := <-s.api.watches; third.after != 2 {
+		t.Errorf("the watch goes on after %d, want 2", third.after)
+	}
+}
+
+// TestNothingIsTrustedBetweenARestorationAndTheNewWatch also has keysvc down.
+func TestNothingIsTrustedBetweenARestorationAndTheNewWatch(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	w := s.watch(5)
+	key := virtualkey.New()
+	s.expect("at first", s.verify(key), 1)
+	w.end <- status.Error(codes.FailedPrecondition, "revision 5 is above the newest one")
+	<-s.api.watches // it was opened again and is silent
+	s.api.answerWith(func(string) (*keysv1.VerifyKeyResponse, error) { return nil, status.Error(codes.Unavailable, "down") })
+	if got := s.verify(key); got != fault.Unavailable {
+		t.Errorf("a key of before: %d, want Unavailable, since it was forgotten", got)
+	}
 }
 
 func TestAGateThatIsNotKnownIsClosed(t *testing.T) {

@@ -38,15 +38,15 @@ var types = map[int]string{
 func WriteError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 	st := status.Convert(err)
 	code := runtime.HTTPStatusFromCode(st.Code())
-	message := st.Message()
+	message, param := st.Message(), "None"
 	switch st.Code() {
 	case codes.AlreadyExists:
-		code = http.StatusBadRequest
+		code, param = http.StatusBadRequest, "key_alias" // nothing else is unique here
 	case codes.Unauthenticated:
 		message = "Authentication Error, Invalid proxy server token passed. A master key is needed in `Authorization: Bearer`."
 	}
 	var body envelope
-	body.Error.Message, body.Error.Type, body.Error.Param, body.Error.Code = message, types[code], "None", strconv.Itoa(code)
+	body.Error.Message, body.Error.Type, body.Error.Param, body.Error.Code = message, types[code], param, strconv.Itoa(code)
 	if body.Error.Type == "" {
 		body.Error.Type = "internal_error"
 	}

@@ -174,7 +174,7 @@ func tokenOf(key string) string {
 }
 
 // usd is an amount as the number that LiteLLM's shapes ask for: the double
-// nearest to it, whose shortest decimal is the exact amount up to $9 million.
+// nearest to it, whose shortest decimal is the exact amount up to $8 million.
 func usd(nano int64) float64 { return float64(nano) / 1e9 }
 
 func text(s string) *wrapperspb.StringValue {

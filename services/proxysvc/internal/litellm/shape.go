@@ -21,9 +21,10 @@ func limitsFrom(budget, rpm, tpm, parallel *wrapperspb.DoubleValue, duration *wr
 		if budget.GetValue() < 0 {
 			return nil, fault.Errorf(fault.Invalid, "max_budget cannot be negative. Received: %v", budget.GetValue())
 		}
-		n, err := money.ParseUSD(strconv.FormatFloat(budget.GetValue(), 'f', -1, 64))
+		// To the nearest nano-dollar: clients compute in floats, and 0.1 + 0.2 is 0.3.
+		n, err := money.ParseUSD(strconv.FormatFloat(budget.GetValue(), 'f', 9, 64))
 		if err != nil {
-			return nil, fault.Errorf(fault.Invalid, "max_budget must be an amount in USD with at most 9 decimals. Received: %v", budget.GetValue())
+			return nil, fault.Errorf(fault.Invalid, "max_budget must be an amount in USD, at most 9 billion. Received: %v", budget.GetValue())
 		}
 		nano := int64(n)
 		l.MaxBudgetNanoUsd = &nano
