@@ -73,6 +73,8 @@ func Dial(target string, token secret.String) (*grpc.ClientConn, error) {
 		// A service that comes back is noticed within a second.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			// Else the pause before the next attempt, 100 ms at first, would end this one.
+			MinConnectTimeout: 2 * time.Second,
 		}),
 	}
 	if several := strings.Split(target, ","); len(several) > 1 {

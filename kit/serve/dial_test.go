@@ -4,8 +4,13 @@ import (
 	"context"
 	"net"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -75,5 +80,51 @@ func TestDialSendsNoTokenThatItWasNotGiven(t *testing.T) {
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer of-the-caller")
 	if err := s.dial("").Invoke(ctx, unaryMethod, wrapperspb.String(""), &wrapperspb.StringValue{}); err != nil || !slices.Equal(sent, []string{"Bearer of-the-caller"}) {
 		t.Errorf("the caller's own: %q, %v", sent, err)
+	}
+}
+
+// slowListener is a network on which a handshake takes its time.
+type slowListener struct{ net.Listener }
+
+func (l slowListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	wait := time.After(300 * time.Millisecond)
+	return slowConn{conn, sync.OnceFunc(func() { <-wait })}, err
+}
+
+// slowConn holds back the first bytes that the server sends.
+type slowConn struct {
+	net.Conn
+	first func()
+}
+
+func (c slowConn) Write(p []byte) (int, error) {
+	c.first()
+	return c.Conn.Write(p)
+}
+
+func TestDialWaitsForASlowHandshake(t *testing.T) {
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // immediate
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(slowListener{lis}) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := Dial(lis.Addr().String(), secret.New(service))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("the first call over a slow network: %v", err)
 	}
 }

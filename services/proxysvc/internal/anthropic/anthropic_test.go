@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -216,14 +217,46 @@ func TestARedirectIsPassedOnAndNotFollowed(t *testing.T) {
 		if r.URL.Path != "/v1/messages" {
 			t.Error("the redirect was followed, with the real key")
 		}
-		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		code, err := strconv.Atoi(r.Header.Get("X-Code"))
+		if err != nil {
+			t.Error(err)
+		}
+		http.Redirect(w, r, "/elsewhere", code)
+	}))
+	t.Cleanup(server.Close)
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		resp, err := New().Send(t.Context(), request(server.URL, proxy.Header{"X-Code": {strconv.Itoa(code)}}, "{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Status != code || resp.Header.Get("Location") != "/elsewhere" {
+			t.Errorf("%d to %q, want %d to /elsewhere", resp.Status, resp.Header.Get("Location"), code)
+		}
+		resp.Body.Close()
+	}
+}
+
+// TestACompressedAnswerStaysAsItIs has an upstream that compresses unasked.
+func TestACompressedAnswerStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	const packed = "\x1f\x8b pretends to be gzip"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked, ok := r.Header["Accept-Encoding"]; ok {
+			t.Errorf("asks for %q, of which the client said nothing", asked)
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		io.WriteString(w, packed) //nolint:errcheck // the test reads it
 	}))
 	defer server.Close()
 	resp, err := New().Send(t.Context(), request(server.URL, proxy.Header{}, "{}"))
-	if err != nil || resp.Status != http.StatusTemporaryRedirect {
-		t.Fatalf("%+v, %v", resp, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	resp.Body.Close()
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || string(got) != packed || resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("%q, %v, %v, want %q", got, err, resp.Header, packed)
+	}
 }
 
 func TestACancelledCallEndsAtTheUpstream(t *testing.T) {
