@@ -293,7 +293,7 @@ func TestALogThatWentBackEndsTheWatches(t *testing.T) {
 		w := begin(t, hub, 0, nil)
 		log.set(func(m *memory) { m.newest = 40 })
 		<-time.After(poll)
-		w.wantEnd(t, fault.Unavailable)
+		w.wantEnd(t, fault.Precondition) // what the watcher has seen counts no more
 		begin(t, hub, 50, nil).wantEnd(t, fault.Precondition)
 		fresh := begin(t, hub, 0, nil)
 		log.append(1)

@@ -20,7 +20,7 @@ type Message struct {
 // Why a watch ends although its caller is still there. All may connect again.
 var (
 	errSlow     = fault.Errorf(fault.Unavailable, "the watcher is too slow; connect again with the last revision it has seen")
-	errReplaced = fault.Errorf(fault.Unavailable, "the log of changes was replaced; forget all keys and watch from now on")
+	errReplaced = fault.Errorf(fault.Precondition, "the log of changes was replaced; forget all keys and watch from now on")
 	errStopping = fault.Errorf(fault.Unavailable, "the service is shutting down; connect again")
 )
 
