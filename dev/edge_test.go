@@ -277,3 +277,31 @@ func TestRolesCannotReadEachOther(t *testing.T) {
 		t.Errorf("keysvc's role reads the ledger: %v", err)
 	}
 }
+
+// TestTheAdminRoutesCanBeSwitchedOff leaves sandboxes what they need and nothing
+// else.
+func TestTheAdminRoutesCanBeSwitchedOff(t *testing.T) {
+	t.Parallel()
+	s := newSuite(t)
+	s.env["PROXYSVC_ADMIN_ROUTES"] = "off"
+	s.start("keysvc")
+	base := "http://" + s.start("proxysvc").http
+	for _, route := range []struct {
+		method, path string
+		want         int
+	}{
+		{"POST", "/v1/messages", http.StatusUnauthorized},
+		{"POST", "/v1/messages/count_tokens", http.StatusUnauthorized},
+		{"GET", "/v1/models", http.StatusUnauthorized},
+		{"GET", "/health/liveliness", http.StatusOK},
+		{"GET", "/v1/spend", http.StatusNotFound},
+		{"GET", "/v1/keys", http.StatusNotFound},
+		{"GET", "/v1/open_requests", http.StatusNotFound},
+		{"POST", "/key/generate", http.StatusNotFound},
+		{"GET", "/team/info", http.StatusNotFound},
+	} {
+		if resp := call(t, route.method, base+route.path, masterKey, ""); resp.StatusCode != route.want {
+			t.Errorf("%s %s: %d, want %d", route.method, route.path, resp.StatusCode, route.want)
+		}
+	}
+}

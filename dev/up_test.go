@@ -229,3 +229,21 @@ func TestDemoWithoutASuiteSaysWhatToDo(t *testing.T) {
 		t.Errorf("exit %d: %s", cmd.ProcessState.ExitCode(), out)
 	}
 }
+
+// TestTheSuiteIsFoundByTheEnvironment runs the demo and the audit without a ready
+// file.
+func TestTheSuiteIsFoundByTheEnvironment(t *testing.T) {
+	t.Parallel()
+	u := startUp(t, nil, "--ephemeral")
+	env := []string{"PATH=" + os.Getenv("PATH"), "LLM_PROXY_URL=" + u.ready.ProxyURL, "LLM_PROXY_MASTER_KEY=" + u.ready.MasterKey}
+	for _, s := range u.ready.Services {
+		env = append(env, strings.ToUpper(s.Name)+"_TARGET="+s.GRPCAddr)
+	}
+	for _, command := range []string{"demo", "audit"} {
+		cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), command)
+		cmd.Dir, cmd.Env = t.TempDir(), env
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "agree to the nano-dollar") {
+			t.Errorf("llmproxy %s: %v\n%s", command, err, out)
+		}
+	}
+}

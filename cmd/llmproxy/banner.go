@@ -4,22 +4,11 @@ import "fmt"
 
 // banner says what runs and how to use it, in at most 20 lines.
 func (s *starter) banner() {
-	anthropic, autumn := s.ready.AnthropicURL, s.ready.AutumnURL
-	if s.real.anthropic {
-		anthropic += "  (real: requests cost money)"
-	} else {
-		anthropic += "  (SIMULATED; set ANTHROPIC_API_KEY for the real one)"
-	}
-	if s.real.autumn {
-		autumn += "  (real: credits are deducted)"
-	} else {
-		autumn += "  (SIMULATED; set AUTUMN_API_KEY for the real one)"
-	}
 	fmt.Fprintf(s.out, `LLM Proxy is running. Ctrl-C drains and stops it.
   proxy       %[1]s  (REST: /openapi.json)
   master key  %[2]s
-  anthropic   %[3]s
-  autumn      %[4]s
+  anthropic   %[3]s  (%[7]s)
+  autumn      %[4]s  (%[8]s)
   postgres    %[5]s
   data, logs  %[6]s
 1. Issue a key:
@@ -29,5 +18,6 @@ func (s *starter) banner() {
 3. See its cost:
   curl -s '%[1]s/v1/spend?team_id=acme&page_size=1' -H 'authorization: Bearer %[2]s'
 Or all of it, up to Autumn's balance:  go run ./cmd/llmproxy demo
-`, s.ready.ProxyURL, s.ready.MasterKey, anthropic, autumn, masked(s.ready.DatabaseURL), s.dir)
+`, s.ready.ProxyURL, s.ready.MasterKey, s.ready.AnthropicURL, s.ready.AutumnURL, masked(s.ready.DatabaseURL), s.dir,
+		s.anthropicIs, s.autumnIs)
 }

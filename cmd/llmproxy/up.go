@@ -112,7 +112,8 @@ type starter struct {
 	ready  Ready
 	stops  []func() error // in the order of starting
 	failed chan error     // a service that ended by itself
-	real   struct{ anthropic, autumn bool }
+	// Who answers for the vendors, in words.
+	anthropicIs, autumnIs string
 }
 
 func (s *starter) start(ctx context.Context) error {

@@ -12,55 +12,63 @@ import (
 	"github.com/proliferate-ai/llm-proxy/sim/autumn"
 )
 
-// upstreams decides who answers for Anthropic and Autumn: the real ones when
-// their keys are set, our simulators otherwise. A base URL without a key goes to
-// whatever stands there, with a key that means nothing.
-func (s *starter) upstreams(common map[string]string) error {
-	const noKey = "sk-none"
-	base, key := s.env("ANTHROPIC_API_BASE"), s.env("ANTHROPIC_API_KEY")
-	switch {
-	case base != "":
-		s.real.anthropic = true
-		s.ready.AnthropicURL = base
-		if key == "" {
-			common["ANTHROPIC_API_KEY"] = noKey
-		}
-	case key != "":
-		s.real.anthropic = true
-		s.ready.AnthropicURL = "https://api.anthropic.com"
-	default:
-		key := "sk-ant-sim-" + rand.Text()
-		url, err := s.simulator("anthropic", anthropic.New(anthropic.Options{APIKey: key, ChunkDelay: 15 * time.Millisecond}))
-		if err != nil {
-			return err
-		}
-		s.ready.AnthropicURL, common["ANTHROPIC_API_BASE"], common["ANTHROPIC_API_KEY"] = url, url, key
+// vendor is one of the two that the suite calls.
+type vendor struct {
+	name            string
+	baseVar, keyVar string // its variables
+	own             string // its own API
+	// simulate makes its simulator, which takes one key only.
+	simulate func(key string) (http.Handler, error)
+	prefix   string // of its keys
+}
+
+// upstreams decides who answers for Anthropic and Autumn.
+func (s *starter) upstreams(common map[string]string) (err error) {
+	s.ready.AnthropicURL, s.anthropicIs, err = s.upstream(common, vendor{
+		name: "anthropic", baseVar: "ANTHROPIC_API_BASE", keyVar: "ANTHROPIC_API_KEY", own: "https://api.anthropic.com", prefix: "sk-ant-sim-",
+		simulate: func(key string) (http.Handler, error) {
+			return anthropic.New(anthropic.Options{APIKey: key, ChunkDelay: 15 * time.Millisecond}), nil
+		},
+	})
+	if err != nil {
+		return err
 	}
-	base, key = s.env("AUTUMN_API_URL"), s.env("AUTUMN_API_KEY")
-	switch {
-	case base != "":
-		s.real.autumn = true
-		s.ready.AutumnURL = base
+	s.ready.AutumnURL, s.autumnIs, err = s.upstream(common, vendor{
+		name: "autumn", baseVar: "AUTUMN_API_URL", keyVar: "AUTUMN_API_KEY", own: "https://api.useautumn.com", prefix: "am_sk_test_",
+		simulate: func(key string) (http.Handler, error) {
+			// 10,000 credits are $100: enough to watch them go. The books in the
+			// database go on after a restart, so must the balances.
+			server := autumn.New(autumn.Options{SecretKey: key, DefaultGrant: 10_000})
+			return server, server.Keep(filepath.Join(s.dir, "autumn.json"))
+		},
+	})
+	return err
+}
+
+// upstream decides who answers for a vendor, and says it for people: whatever
+// stands at the base URL that is given, with a key that means nothing if none is
+// given; the real one if its key is; our simulator otherwise.
+func (s *starter) upstream(common map[string]string, v vendor) (url, is string, err error) {
+	base, key := s.env(v.baseVar), s.env(v.keyVar)
+	if base != "" {
 		if key == "" {
-			common["AUTUMN_API_KEY"] = noKey
+			common[v.keyVar] = v.prefix + "none"
 		}
-	case key != "":
-		s.real.autumn = true
-		s.ready.AutumnURL = "https://api.useautumn.com"
-	default:
-		key := "am_sk_test_" + rand.Text()
-		// 10,000 credits are $100: enough to watch them go.
-		server := autumn.New(autumn.Options{SecretKey: key, DefaultGrant: 10_000})
-		if err := server.Keep(filepath.Join(s.dir, "autumn.json")); err != nil {
-			return err // the books in the database go on, so must its balances
-		}
-		url, err := s.simulator("autumn", server)
-		if err != nil {
-			return err
-		}
-		s.ready.AutumnURL, common["AUTUMN_API_URL"], common["AUTUMN_API_KEY"] = url, url, key
+		return base, "as " + v.baseVar + " says", nil
 	}
-	return nil
+	if key != "" {
+		return v.own, "REAL: it costs money", nil
+	}
+	key = v.prefix + rand.Text()
+	handler, err := v.simulate(key)
+	if err != nil {
+		return "", "", err
+	}
+	if url, err = s.simulator(v.name, handler); err != nil {
+		return "", "", err
+	}
+	common[v.baseVar], common[v.keyVar] = url, key
+	return url, "SIMULATED; set " + v.keyVar + " for the real one", nil
 }
 
 // simulator serves a vendor's simulator on a free port of the loopback address.

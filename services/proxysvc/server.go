@@ -60,17 +60,18 @@ func newServer(ctx context.Context, cfg Config, p parts) (*serve.Server, func(),
 	facade := serve.NewMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, serve.JSON(true)),
 		runtime.WithErrorHandler(litellm.WriteError), runtime.WithRoutingErrorHandler(litellm.WriteRoutingError))
-	err = errors.Join(mountMessages(srv.Mux(), messages), facade.HandlePath(http.MethodGet, "/health/liveliness", alive), facade.HandlePath(http.MethodGet, "/health/liveness", alive))
 	if cfg.AdminRoutes {
 		err = errors.Join(
 			proxyv1.RegisterProxyServiceHandler(ctx, srv.Mux(), srv.Conn()),
 			proxyv1.RegisterSpendServiceHandler(ctx, srv.Mux(), srv.Conn()),
 			keysv1.RegisterKeyServiceHandler(ctx, srv.Mux(), anonymous),
 			keysv1.RegisterTeamServiceHandler(ctx, srv.Mux(), anonymous),
-			litellmv1.RegisterLiteLLMServiceHandler(ctx, facade, srv.Conn()),
-			mountMessages(srv.Mux(), messages), // later routes win: not through protobuf
-			err)
+			litellmv1.RegisterLiteLLMServiceHandler(ctx, facade, srv.Conn()))
 	}
+	err = errors.Join(err,
+		mountMessages(srv.Mux(), messages), // later routes win: ProxyService's own take the detour through protobuf
+		facade.HandlePath(http.MethodGet, "/health/liveliness", alive),
+		facade.HandlePath(http.MethodGet, "/health/liveness", alive))
 	if err != nil {
 		closeAll()
 		return nil, nil, err

@@ -129,11 +129,3 @@ func (s *Store) EnsurePartitions(ctx context.Context, today time.Time, days int)
 	}
 	return nil
 }
-
-// Ping says whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	if err := s.db.Ping(ctx); err != nil {
-		return explain("ping", err)
-	}
-	return nil
-}
