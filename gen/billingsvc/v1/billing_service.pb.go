@@ -90,6 +90,75 @@ func (ChargeState) EnumDescriptor() ([]byte, []int) {
 	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{0}
 }
 
+// GateState is where a team stands.
+type GateState int32
+
+const (
+	GateState_GATE_STATE_UNSPECIFIED GateState = 0
+	// Nobody has said what the team may use: it is let through, and billed.
+	GateState_GATE_STATE_UNCONFIGURED GateState = 1
+	// It uses trial credits.
+	GateState_GATE_STATE_TRIAL GateState = 2
+	// It has credits.
+	GateState_GATE_STATE_ACTIVE GateState = 3
+	// It has used up its credits, and is let through until grace_until or until
+	// the overdraft is used up, whichever comes first.
+	GateState_GATE_STATE_GRACE GateState = 4
+	// It has no credits: requests are refused.
+	GateState_GATE_STATE_EXHAUSTED GateState = 5
+	// Somebody stopped it: requests are refused whatever the balance.
+	GateState_GATE_STATE_SUSPENDED GateState = 6
+)
+
+// Enum value maps for GateState.
+var (
+	GateState_name = map[int32]string{
+		0: "GATE_STATE_UNSPECIFIED",
+		1: "GATE_STATE_UNCONFIGURED",
+		2: "GATE_STATE_TRIAL",
+		3: "GATE_STATE_ACTIVE",
+		4: "GATE_STATE_GRACE",
+		5: "GATE_STATE_EXHAUSTED",
+		6: "GATE_STATE_SUSPENDED",
+	}
+	GateState_value = map[string]int32{
+		"GATE_STATE_UNSPECIFIED":  0,
+		"GATE_STATE_UNCONFIGURED": 1,
+		"GATE_STATE_TRIAL":        2,
+		"GATE_STATE_ACTIVE":       3,
+		"GATE_STATE_GRACE":        4,
+		"GATE_STATE_EXHAUSTED":    5,
+		"GATE_STATE_SUSPENDED":    6,
+	}
+)
+
+func (x GateState) Enum() *GateState {
+	p := new(GateState)
+	*p = x
+	return p
+}
+
+func (x GateState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GateState) Descriptor() protoreflect.EnumDescriptor {
+	return file_billingsvc_v1_billing_service_proto_enumTypes[1].Descriptor()
+}
+
+func (GateState) Type() protoreflect.EnumType {
+	return &file_billingsvc_v1_billing_service_proto_enumTypes[1]
+}
+
+func (x GateState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GateState.Descriptor instead.
+func (GateState) EnumDescriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{1}
+}
+
 // AttemptOutcome is what the sink's answer proves.
 type AttemptOutcome int32
 
@@ -105,6 +174,9 @@ const (
 	AttemptOutcome_ATTEMPT_OUTCOME_UNKNOWN AttemptOutcome = 4
 	// Certainly not applied, and trying again is useless.
 	AttemptOutcome_ATTEMPT_OUTCOME_REFUSED AttemptOutcome = 5
+	// No attempt of this charge was ever applied, as a verification proved. The
+	// charge starts anew: it is not ambiguous any more and counts as never sent.
+	AttemptOutcome_ATTEMPT_OUTCOME_NEVER_APPLIED AttemptOutcome = 6
 )
 
 // Enum value maps for AttemptOutcome.
@@ -116,6 +188,7 @@ var (
 		3: "ATTEMPT_OUTCOME_NOT_APPLIED",
 		4: "ATTEMPT_OUTCOME_UNKNOWN",
 		5: "ATTEMPT_OUTCOME_REFUSED",
+		6: "ATTEMPT_OUTCOME_NEVER_APPLIED",
 	}
 	AttemptOutcome_value = map[string]int32{
 		"ATTEMPT_OUTCOME_UNSPECIFIED":    0,
@@ -124,6 +197,7 @@ var (
 		"ATTEMPT_OUTCOME_NOT_APPLIED":    3,
 		"ATTEMPT_OUTCOME_UNKNOWN":        4,
 		"ATTEMPT_OUTCOME_REFUSED":        5,
+		"ATTEMPT_OUTCOME_NEVER_APPLIED":  6,
 	}
 )
 
@@ -138,11 +212,11 @@ func (x AttemptOutcome) String() string {
 }
 
 func (AttemptOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_billingsvc_v1_billing_service_proto_enumTypes[1].Descriptor()
+	return file_billingsvc_v1_billing_service_proto_enumTypes[2].Descriptor()
 }
 
 func (AttemptOutcome) Type() protoreflect.EnumType {
-	return &file_billingsvc_v1_billing_service_proto_enumTypes[1]
+	return &file_billingsvc_v1_billing_service_proto_enumTypes[2]
 }
 
 func (x AttemptOutcome) Number() protoreflect.EnumNumber {
@@ -151,18 +225,297 @@ func (x AttemptOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AttemptOutcome.Descriptor instead.
 func (AttemptOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{1}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{2}
+}
+
+// Resolution is what somebody has found out about a charge at the sink.
+type Resolution int32
+
+const (
+	Resolution_RESOLUTION_UNSPECIFIED Resolution = 0
+	// It was applied: the charge is posted, with the proof "by_hand".
+	Resolution_RESOLUTION_APPLIED Resolution = 1
+	// It was not: the charge starts anew and is due at once.
+	Resolution_RESOLUTION_NOT_APPLIED Resolution = 2
+)
+
+// Enum value maps for Resolution.
+var (
+	Resolution_name = map[int32]string{
+		0: "RESOLUTION_UNSPECIFIED",
+		1: "RESOLUTION_APPLIED",
+		2: "RESOLUTION_NOT_APPLIED",
+	}
+	Resolution_value = map[string]int32{
+		"RESOLUTION_UNSPECIFIED": 0,
+		"RESOLUTION_APPLIED":     1,
+		"RESOLUTION_NOT_APPLIED": 2,
+	}
+)
+
+func (x Resolution) Enum() *Resolution {
+	p := new(Resolution)
+	*p = x
+	return p
+}
+
+func (x Resolution) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Resolution) Descriptor() protoreflect.EnumDescriptor {
+	return file_billingsvc_v1_billing_service_proto_enumTypes[3].Descriptor()
+}
+
+func (Resolution) Type() protoreflect.EnumType {
+	return &file_billingsvc_v1_billing_service_proto_enumTypes[3]
+}
+
+func (x Resolution) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Resolution.Descriptor instead.
+func (Resolution) EnumDescriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{3}
+}
+
+// DriftClass says what explains the difference between sink and books.
+type DriftClass int32
+
+const (
+	DriftClass_DRIFT_CLASS_UNSPECIFIED DriftClass = 0
+	// None.
+	DriftClass_DRIFT_CLASS_NONE DriftClass = 1
+	// Less than the sink's arithmetic can hold.
+	DriftClass_DRIFT_CLASS_ROUNDING DriftClass = 2
+	// The first report of the team: books begin here.
+	DriftClass_DRIFT_CLASS_BASELINE DriftClass = 3
+	// A charge under way explains it; the sender will settle it.
+	DriftClass_DRIFT_CLASS_IN_FLIGHT DriftClass = 4
+	// Ambiguous charges were applied: they are settled with this proof.
+	DriftClass_DRIFT_CLASS_DOUBT_APPLIED DriftClass = 5
+	// A grant, plan or top-up: usage is as expected, the rest is credits.
+	DriftClass_DRIFT_CLASS_GRANT DriftClass = 6
+	// Credits were taken away at the sink: usage is as expected.
+	DriftClass_DRIFT_CLASS_GRANT_REMOVED DriftClass = 7
+	// A new cycle began.
+	DriftClass_DRIFT_CLASS_RESET DriftClass = 8
+	// The sink has not got charges that it confirmed.
+	DriftClass_DRIFT_CLASS_MISSING_CHARGE DriftClass = 9
+	// The sink has applied charges twice.
+	DriftClass_DRIFT_CLASS_DOUBLE_CHARGE DriftClass = 10
+	// Usage at the sink that is none of ours.
+	DriftClass_DRIFT_CLASS_UNEXPLAINED DriftClass = 11
+	// The sink has no balance of the team.
+	DriftClass_DRIFT_CLASS_NO_BALANCE DriftClass = 12
+	// Usage went back in mid-cycle: the customer was made anew.
+	DriftClass_DRIFT_CLASS_CUSTOMER_RESET DriftClass = 13
+)
+
+// Enum value maps for DriftClass.
+var (
+	DriftClass_name = map[int32]string{
+		0:  "DRIFT_CLASS_UNSPECIFIED",
+		1:  "DRIFT_CLASS_NONE",
+		2:  "DRIFT_CLASS_ROUNDING",
+		3:  "DRIFT_CLASS_BASELINE",
+		4:  "DRIFT_CLASS_IN_FLIGHT",
+		5:  "DRIFT_CLASS_DOUBT_APPLIED",
+		6:  "DRIFT_CLASS_GRANT",
+		7:  "DRIFT_CLASS_GRANT_REMOVED",
+		8:  "DRIFT_CLASS_RESET",
+		9:  "DRIFT_CLASS_MISSING_CHARGE",
+		10: "DRIFT_CLASS_DOUBLE_CHARGE",
+		11: "DRIFT_CLASS_UNEXPLAINED",
+		12: "DRIFT_CLASS_NO_BALANCE",
+		13: "DRIFT_CLASS_CUSTOMER_RESET",
+	}
+	DriftClass_value = map[string]int32{
+		"DRIFT_CLASS_UNSPECIFIED":    0,
+		"DRIFT_CLASS_NONE":           1,
+		"DRIFT_CLASS_ROUNDING":       2,
+		"DRIFT_CLASS_BASELINE":       3,
+		"DRIFT_CLASS_IN_FLIGHT":      4,
+		"DRIFT_CLASS_DOUBT_APPLIED":  5,
+		"DRIFT_CLASS_GRANT":          6,
+		"DRIFT_CLASS_GRANT_REMOVED":  7,
+		"DRIFT_CLASS_RESET":          8,
+		"DRIFT_CLASS_MISSING_CHARGE": 9,
+		"DRIFT_CLASS_DOUBLE_CHARGE":  10,
+		"DRIFT_CLASS_UNEXPLAINED":    11,
+		"DRIFT_CLASS_NO_BALANCE":     12,
+		"DRIFT_CLASS_CUSTOMER_RESET": 13,
+	}
+)
+
+func (x DriftClass) Enum() *DriftClass {
+	p := new(DriftClass)
+	*p = x
+	return p
+}
+
+func (x DriftClass) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DriftClass) Descriptor() protoreflect.EnumDescriptor {
+	return file_billingsvc_v1_billing_service_proto_enumTypes[4].Descriptor()
+}
+
+func (DriftClass) Type() protoreflect.EnumType {
+	return &file_billingsvc_v1_billing_service_proto_enumTypes[4]
+}
+
+func (x DriftClass) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DriftClass.Descriptor instead.
+func (DriftClass) EnumDescriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{4}
+}
+
+// TopUpState is where a top-up stands.
+type TopUpState int32
+
+const (
+	TopUpState_TOP_UP_STATE_UNSPECIFIED TopUpState = 0
+	// To be asked for, now or at due_at.
+	TopUpState_TOP_UP_STATE_PENDING TopUpState = 1
+	// The sink has taken the money.
+	TopUpState_TOP_UP_STATE_SUCCEEDED TopUpState = 2
+	// The card was declined, or its owner has to act: no credits.
+	TopUpState_TOP_UP_STATE_DECLINED TopUpState = 3
+	// The sink refuses it for good: a wrong product, no customer.
+	TopUpState_TOP_UP_STATE_FAILED TopUpState = 4
+	// Nobody knows: it is only asked for again under its own key, and never
+	// another one of the team meanwhile.
+	TopUpState_TOP_UP_STATE_UNKNOWN TopUpState = 5
+)
+
+// Enum value maps for TopUpState.
+var (
+	TopUpState_name = map[int32]string{
+		0: "TOP_UP_STATE_UNSPECIFIED",
+		1: "TOP_UP_STATE_PENDING",
+		2: "TOP_UP_STATE_SUCCEEDED",
+		3: "TOP_UP_STATE_DECLINED",
+		4: "TOP_UP_STATE_FAILED",
+		5: "TOP_UP_STATE_UNKNOWN",
+	}
+	TopUpState_value = map[string]int32{
+		"TOP_UP_STATE_UNSPECIFIED": 0,
+		"TOP_UP_STATE_PENDING":     1,
+		"TOP_UP_STATE_SUCCEEDED":   2,
+		"TOP_UP_STATE_DECLINED":    3,
+		"TOP_UP_STATE_FAILED":      4,
+		"TOP_UP_STATE_UNKNOWN":     5,
+	}
+)
+
+func (x TopUpState) Enum() *TopUpState {
+	p := new(TopUpState)
+	*p = x
+	return p
+}
+
+func (x TopUpState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TopUpState) Descriptor() protoreflect.EnumDescriptor {
+	return file_billingsvc_v1_billing_service_proto_enumTypes[5].Descriptor()
+}
+
+func (TopUpState) Type() protoreflect.EnumType {
+	return &file_billingsvc_v1_billing_service_proto_enumTypes[5]
+}
+
+func (x TopUpState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TopUpState.Descriptor instead.
+func (TopUpState) EnumDescriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{5}
+}
+
+// TopUpOutcome is what the sink's answer proves.
+type TopUpOutcome int32
+
+const (
+	TopUpOutcome_TOP_UP_OUTCOME_UNSPECIFIED TopUpOutcome = 0
+	// Paid.
+	TopUpOutcome_TOP_UP_OUTCOME_SUCCEEDED TopUpOutcome = 1
+	// The card was declined, or somebody has to act (a checkout url). Trips the
+	// team's breaker.
+	TopUpOutcome_TOP_UP_OUTCOME_DECLINED TopUpOutcome = 2
+	// Certainly nothing happened; try again later.
+	TopUpOutcome_TOP_UP_OUTCOME_NOT_DONE TopUpOutcome = 3
+	// Nobody knows.
+	TopUpOutcome_TOP_UP_OUTCOME_UNKNOWN TopUpOutcome = 4
+	// Refused for good. Trips the breaker too.
+	TopUpOutcome_TOP_UP_OUTCOME_REFUSED TopUpOutcome = 5
+)
+
+// Enum value maps for TopUpOutcome.
+var (
+	TopUpOutcome_name = map[int32]string{
+		0: "TOP_UP_OUTCOME_UNSPECIFIED",
+		1: "TOP_UP_OUTCOME_SUCCEEDED",
+		2: "TOP_UP_OUTCOME_DECLINED",
+		3: "TOP_UP_OUTCOME_NOT_DONE",
+		4: "TOP_UP_OUTCOME_UNKNOWN",
+		5: "TOP_UP_OUTCOME_REFUSED",
+	}
+	TopUpOutcome_value = map[string]int32{
+		"TOP_UP_OUTCOME_UNSPECIFIED": 0,
+		"TOP_UP_OUTCOME_SUCCEEDED":   1,
+		"TOP_UP_OUTCOME_DECLINED":    2,
+		"TOP_UP_OUTCOME_NOT_DONE":    3,
+		"TOP_UP_OUTCOME_UNKNOWN":     4,
+		"TOP_UP_OUTCOME_REFUSED":     5,
+	}
+)
+
+func (x TopUpOutcome) Enum() *TopUpOutcome {
+	p := new(TopUpOutcome)
+	*p = x
+	return p
+}
+
+func (x TopUpOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TopUpOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_billingsvc_v1_billing_service_proto_enumTypes[6].Descriptor()
+}
+
+func (TopUpOutcome) Type() protoreflect.EnumType {
+	return &file_billingsvc_v1_billing_service_proto_enumTypes[6]
+}
+
+func (x TopUpOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TopUpOutcome.Descriptor instead.
+func (TopUpOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{6}
 }
 
 // BillingEvent is one billed fact. It is never edited; a correction is a new
 // event of the opposite sign.
 type BillingEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "llm:<request_id>" for spend; unique.
+	// "llm:<request_id>" for spend, "adjust:<key>" for a correction, otherwise
+	// the key of who recorded it; unique.
 	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// The team.
 	OrganizationId string `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
-	// "llm".
+	// "llm" for spend, "adjustment" for a correction, otherwise as recorded.
 	EventType string `protobuf:"bytes,3,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
 	// What it cost us, in nano-dollars (1e-9 USD).
 	CostNanoUsd int64 `protobuf:"varint,4,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
@@ -175,12 +528,21 @@ type BillingEvent struct {
 	// Sessions (users) of the spend.
 	SessionIds []string `protobuf:"bytes,8,rep,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
 	// The charge that holds the event.
-	ChargeId      string                 `protobuf:"bytes,9,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
-	OccurredAt    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	LogId         int64                  `protobuf:"varint,12,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
-	Seq           int64                  `protobuf:"varint,13,opt,name=seq,proto3" json:"seq,omitempty"`
-	Model         string                 `protobuf:"bytes,14,opt,name=model,proto3" json:"model,omitempty"`
+	ChargeId   string                 `protobuf:"bytes,9,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
+	CreatedAt  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Place of the row on the ledger. Zero: the event is not from there.
+	LogId int64  `protobuf:"varint,12,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	Seq   int64  `protobuf:"varint,13,opt,name=seq,proto3" json:"seq,omitempty"`
+	Model string `protobuf:"bytes,14,opt,name=model,proto3" json:"model,omitempty"`
+	// Tokens of all pools for spend, otherwise as recorded.
+	Quantity int64 `protobuf:"varint,15,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	// "billed".
+	Status string `protobuf:"bytes,16,opt,name=status,proto3" json:"status,omitempty"`
+	// The event that a correction corrects. Empty: none.
+	Corrects string `protobuf:"bytes,17,opt,name=corrects,proto3" json:"corrects,omitempty"`
+	// Why a correction was made.
+	Reason        string `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +675,34 @@ func (x *BillingEvent) GetModel() string {
 	return ""
 }
 
+func (x *BillingEvent) GetQuantity() int64 {
+	if x != nil {
+		return x.Quantity
+	}
+	return 0
+}
+
+func (x *BillingEvent) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *BillingEvent) GetCorrects() string {
+	if x != nil {
+		return x.Corrects
+	}
+	return ""
+}
+
+func (x *BillingEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Charge is the frozen sum of some of a team's events. Its id, amount and
 // events never change.
 type Charge struct {
@@ -330,20 +720,29 @@ type Charge struct {
 	// Hex SHA-256 over the events' idempotency keys and prices.
 	Checksum string      `protobuf:"bytes,7,opt,name=checksum,proto3" json:"checksum,omitempty"`
 	State    ChargeState `protobuf:"varint,8,opt,name=state,proto3,enum=billingsvc.v1.ChargeState" json:"state,omitempty"`
-	Attempts int32       `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Leases so far, this one included.
+	Attempts int32 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// What proved the outcome, e.g. "deductions", "lock_already_exists".
 	Proof     string                 `protobuf:"bytes,10,opt,name=proof,proto3" json:"proof,omitempty"`
 	LastError string                 `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	FrozenAt  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=frozen_at,json=frozenAt,proto3" json:"frozen_at,omitempty"`
-	// First attempt. Absent: never sent.
+	// First attempt that was sent, or may have been. Absent: never sent.
 	FirstSentAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=first_sent_at,json=firstSentAt,proto3" json:"first_sent_at,omitempty"`
 	// Next attempt is not before this.
 	DueAt     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
 	SettledAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
 	// What the sink did not apply of a SHORT charge.
 	ShortfallNanoUsd int64 `protobuf:"varint,16,opt,name=shortfall_nano_usd,json=shortfallNanoUsd,proto3" json:"shortfall_nano_usd,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Attempts before this lease that were sent, or may have been. Only when it
+	// is more than 0 does "this was done before" at the sink prove anything.
+	SentAttempts int32 `protobuf:"varint,17,opt,name=sent_attempts,json=sentAttempts,proto3" json:"sent_attempts,omitempty"`
+	// Round of the key under which the charge is sent: 1, and one more each time
+	// that a key was used up without an effect.
+	KeyRound int32 `protobuf:"varint,18,opt,name=key_round,json=keyRound,proto3" json:"key_round,omitempty"`
+	// Some attempt ended without an answer, so it may have been applied.
+	Unsure        bool `protobuf:"varint,19,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Charge) Reset() {
@@ -488,6 +887,27 @@ func (x *Charge) GetShortfallNanoUsd() int64 {
 	return 0
 }
 
+func (x *Charge) GetSentAttempts() int32 {
+	if x != nil {
+		return x.SentAttempts
+	}
+	return 0
+}
+
+func (x *Charge) GetKeyRound() int32 {
+	if x != nil {
+		return x.KeyRound
+	}
+	return 0
+}
+
+func (x *Charge) GetUnsure() bool {
+	if x != nil {
+		return x.Unsure
+	}
+	return false
+}
+
 type SyncNowRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -604,9 +1024,11 @@ type ListBillingEventsRequest struct {
 	// 1 to 1000; 0: 100.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the answer before; empty: the first page.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// One event by its key. Not together with request_id.
+	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListBillingEventsRequest) Reset() {
@@ -663,6 +1085,13 @@ func (x *ListBillingEventsRequest) GetPageSize() int32 {
 func (x *ListBillingEventsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListBillingEventsRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -773,14 +1202,31 @@ type GetBalanceResponse struct {
 	ChargedNanoUsd int64 `protobuf:"varint,3,opt,name=charged_nano_usd,json=chargedNanoUsd,proto3" json:"charged_nano_usd,omitempty"`
 	// Sum of the charges that the sink has applied.
 	PostedNanoUsd int64 `protobuf:"varint,4,opt,name=posted_nano_usd,json=postedNanoUsd,proto3" json:"posted_nano_usd,omitempty"`
-	// Less than a micro-credit, carried into the next charge:
+	// Not in a charge yet: what was recorded since the last sync, and what is less
+	// than a micro-credit; negative after corrections.
 	// billed = charged + carried, always.
 	CarriedNanoUsd int64 `protobuf:"varint,5,opt,name=carried_nano_usd,json=carriedNanoUsd,proto3" json:"carried_nano_usd,omitempty"`
 	// Credits left at the sink, as its last answer said, a decimal string.
 	// Empty: nothing was posted yet.
 	SinkBalanceCredits string `protobuf:"bytes,6,opt,name=sink_balance_credits,json=sinkBalanceCredits,proto3" json:"sink_balance_credits,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What the team may use, as far as is known: granted − billed, signed. It
+	// moves with every event, before the sink knows of it. Meaningless while the
+	// gate is UNCONFIGURED.
+	ShadowNanoUsd int64 `protobuf:"varint,7,opt,name=shadow_nano_usd,json=shadowNanoUsd,proto3" json:"shadow_nano_usd,omitempty"`
+	// The same in credits, a decimal string.
+	ShadowCredits string `protobuf:"bytes,8,opt,name=shadow_credits,json=shadowCredits,proto3" json:"shadow_credits,omitempty"`
+	// Everything that was ever granted: trial, plans, top-ups, resets.
+	GrantedNanoUsd int64 `protobuf:"varint,9,opt,name=granted_nano_usd,json=grantedNanoUsd,proto3" json:"granted_nano_usd,omitempty"`
+	// Billed, but not proved to be applied at the sink.
+	UnconfirmedNanoUsd int64 `protobuf:"varint,10,opt,name=unconfirmed_nano_usd,json=unconfirmedNanoUsd,proto3" json:"unconfirmed_nano_usd,omitempty"`
+	Gate               *Gate `protobuf:"bytes,11,opt,name=gate,proto3" json:"gate,omitempty"`
+	// Posting of the team's charges is paused.
+	Paused bool `protobuf:"varint,12,opt,name=paused,proto3" json:"paused,omitempty"`
+	// The newest reconciliation left a drift that nobody has explained.
+	OpenDriftNanoUsd int64      `protobuf:"varint,13,opt,name=open_drift_nano_usd,json=openDriftNanoUsd,proto3" json:"open_drift_nano_usd,omitempty"`
+	TopUp            *TopUpRule `protobuf:"bytes,14,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetBalanceResponse) Reset() {
@@ -855,6 +1301,177 @@ func (x *GetBalanceResponse) GetSinkBalanceCredits() string {
 	return ""
 }
 
+func (x *GetBalanceResponse) GetShadowNanoUsd() int64 {
+	if x != nil {
+		return x.ShadowNanoUsd
+	}
+	return 0
+}
+
+func (x *GetBalanceResponse) GetShadowCredits() string {
+	if x != nil {
+		return x.ShadowCredits
+	}
+	return ""
+}
+
+func (x *GetBalanceResponse) GetGrantedNanoUsd() int64 {
+	if x != nil {
+		return x.GrantedNanoUsd
+	}
+	return 0
+}
+
+func (x *GetBalanceResponse) GetUnconfirmedNanoUsd() int64 {
+	if x != nil {
+		return x.UnconfirmedNanoUsd
+	}
+	return 0
+}
+
+func (x *GetBalanceResponse) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *GetBalanceResponse) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *GetBalanceResponse) GetOpenDriftNanoUsd() int64 {
+	if x != nil {
+		return x.OpenDriftNanoUsd
+	}
+	return 0
+}
+
+func (x *GetBalanceResponse) GetTopUp() *TopUpRule {
+	if x != nil {
+		return x.TopUp
+	}
+	return nil
+}
+
+// Gate is whether a team's requests are let through, and why.
+type Gate struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	State  GateState              `protobuf:"varint,2,opt,name=state,proto3,enum=billingsvc.v1.GateState" json:"state,omitempty"`
+	// Requests are let through.
+	Open bool `protobuf:"varint,3,opt,name=open,proto3" json:"open,omitempty"`
+	// What users of a closed gate read.
+	Reason    string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	ChangedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	// End of GRACE. Absent: not in it.
+	GraceUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=grace_until,json=graceUntil,proto3" json:"grace_until,omitempty"`
+	// Counts the changes that keysvc has to hear of, and the newest of them that
+	// it has acknowledged.
+	Generation          int64 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	AnnouncedGeneration int64 `protobuf:"varint,8,opt,name=announced_generation,json=announcedGeneration,proto3" json:"announced_generation,omitempty"`
+	// Why keysvc has not acknowledged. Empty: nothing is wrong.
+	AnnounceError string `protobuf:"bytes,9,opt,name=announce_error,json=announceError,proto3" json:"announce_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gate) Reset() {
+	*x = Gate{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gate) ProtoMessage() {}
+
+func (x *Gate) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gate.ProtoReflect.Descriptor instead.
+func (*Gate) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Gate) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *Gate) GetState() GateState {
+	if x != nil {
+		return x.State
+	}
+	return GateState_GATE_STATE_UNSPECIFIED
+}
+
+func (x *Gate) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *Gate) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Gate) GetChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangedAt
+	}
+	return nil
+}
+
+func (x *Gate) GetGraceUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GraceUntil
+	}
+	return nil
+}
+
+func (x *Gate) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Gate) GetAnnouncedGeneration() int64 {
+	if x != nil {
+		return x.AnnouncedGeneration
+	}
+	return 0
+}
+
+func (x *Gate) GetAnnounceError() string {
+	if x != nil {
+		return x.AnnounceError
+	}
+	return ""
+}
+
 type LeaseChargesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who asks, for logs. Required.
@@ -862,14 +1479,18 @@ type LeaseChargesRequest struct {
 	// 1 to 100; 0: 16.
 	MaxCharges int32 `protobuf:"varint,2,opt,name=max_charges,json=maxCharges,proto3" json:"max_charges,omitempty"`
 	// How long the lease holds, in seconds. 1 to 600; 0: 60.
-	LeaseSeconds  int32 `protobuf:"varint,3,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	LeaseSeconds int32 `protobuf:"varint,3,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	// The caller calls MarkSent before every request to the sink. Then a lease
+	// that runs out without it proves that nothing was sent; otherwise the lease
+	// itself counts as sent.
+	MarksSent     bool `protobuf:"varint,4,opt,name=marks_sent,json=marksSent,proto3" json:"marks_sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseChargesRequest) Reset() {
 	*x = LeaseChargesRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[8]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1502,7 @@ func (x *LeaseChargesRequest) String() string {
 func (*LeaseChargesRequest) ProtoMessage() {}
 
 func (x *LeaseChargesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[8]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1515,7 @@ func (x *LeaseChargesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseChargesRequest.ProtoReflect.Descriptor instead.
 func (*LeaseChargesRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{8}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LeaseChargesRequest) GetWorker() string {
@@ -918,6 +1539,13 @@ func (x *LeaseChargesRequest) GetLeaseSeconds() int32 {
 	return 0
 }
 
+func (x *LeaseChargesRequest) GetMarksSent() bool {
+	if x != nil {
+		return x.MarksSent
+	}
+	return false
+}
+
 // Lease is the right to post one charge, once.
 type Lease struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -931,7 +1559,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[9]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1571,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[9]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1584,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{9}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Lease) GetCharge() *Charge {
@@ -989,7 +1617,7 @@ type LeaseChargesResponse struct {
 
 func (x *LeaseChargesResponse) Reset() {
 	*x = LeaseChargesResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[10]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1629,7 @@ func (x *LeaseChargesResponse) String() string {
 func (*LeaseChargesResponse) ProtoMessage() {}
 
 func (x *LeaseChargesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[10]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1642,7 @@ func (x *LeaseChargesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseChargesResponse.ProtoReflect.Descriptor instead.
 func (*LeaseChargesResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{10}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LeaseChargesResponse) GetLeases() []*Lease {
@@ -1039,13 +1667,19 @@ type SettleChargeRequest struct {
 	AppliedNanoUsd int64 `protobuf:"varint,7,opt,name=applied_nano_usd,json=appliedNanoUsd,proto3" json:"applied_nano_usd,omitempty"`
 	// Balance that the sink reported, in credits. Empty: none.
 	SinkBalanceCredits string `protobuf:"bytes,8,opt,name=sink_balance_credits,json=sinkBalanceCredits,proto3" json:"sink_balance_credits,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Nothing was sent under this lease. Only with NOT_APPLIED, REFUSED and
+	// UNKNOWN (which then leaves the charge as it was); refused after MarkSent.
+	NotSent bool `protobuf:"varint,9,opt,name=not_sent,json=notSent,proto3" json:"not_sent,omitempty"`
+	// The key is used up without an effect: the next attempt has the next
+	// key_round. Only with NOT_APPLIED and NEVER_APPLIED.
+	KeyUsedUp     bool `protobuf:"varint,10,opt,name=key_used_up,json=keyUsedUp,proto3" json:"key_used_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SettleChargeRequest) Reset() {
 	*x = SettleChargeRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[11]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1691,7 @@ func (x *SettleChargeRequest) String() string {
 func (*SettleChargeRequest) ProtoMessage() {}
 
 func (x *SettleChargeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[11]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1704,7 @@ func (x *SettleChargeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleChargeRequest.ProtoReflect.Descriptor instead.
 func (*SettleChargeRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{11}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SettleChargeRequest) GetChargeId() string {
@@ -1129,6 +1763,20 @@ func (x *SettleChargeRequest) GetSinkBalanceCredits() string {
 	return ""
 }
 
+func (x *SettleChargeRequest) GetNotSent() bool {
+	if x != nil {
+		return x.NotSent
+	}
+	return false
+}
+
+func (x *SettleChargeRequest) GetKeyUsedUp() bool {
+	if x != nil {
+		return x.KeyUsedUp
+	}
+	return false
+}
+
 type SettleChargeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Charge        *Charge                `protobuf:"bytes,1,opt,name=charge,proto3" json:"charge,omitempty"`
@@ -1138,7 +1786,7 @@ type SettleChargeResponse struct {
 
 func (x *SettleChargeResponse) Reset() {
 	*x = SettleChargeResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[12]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1798,7 @@ func (x *SettleChargeResponse) String() string {
 func (*SettleChargeResponse) ProtoMessage() {}
 
 func (x *SettleChargeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[12]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1811,7 @@ func (x *SettleChargeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleChargeResponse.ProtoReflect.Descriptor instead.
 func (*SettleChargeResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{12}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SettleChargeResponse) GetCharge() *Charge {
@@ -1188,7 +1836,7 @@ type ListChargesRequest struct {
 
 func (x *ListChargesRequest) Reset() {
 	*x = ListChargesRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[13]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1848,7 @@ func (x *ListChargesRequest) String() string {
 func (*ListChargesRequest) ProtoMessage() {}
 
 func (x *ListChargesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[13]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1861,7 @@ func (x *ListChargesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChargesRequest.ProtoReflect.Descriptor instead.
 func (*ListChargesRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{13}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListChargesRequest) GetTeamId() string {
@@ -1255,7 +1903,7 @@ type ListChargesResponse struct {
 
 func (x *ListChargesResponse) Reset() {
 	*x = ListChargesResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[14]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1915,7 @@ func (x *ListChargesResponse) String() string {
 func (*ListChargesResponse) ProtoMessage() {}
 
 func (x *ListChargesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[14]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1928,7 @@ func (x *ListChargesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChargesResponse.ProtoReflect.Descriptor instead.
 func (*ListChargesResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{14}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListChargesResponse) GetCharges() []*Charge {
@@ -1298,15 +1946,27 @@ func (x *ListChargesResponse) GetNextPageToken() string {
 }
 
 type RequeueChargesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChargeIds     []string               `protobuf:"bytes,1,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// These charges, 1000 at most. Empty: what the filter says.
+	ChargeIds []string      `protobuf:"bytes,1,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
+	Filter    *ChargeFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Only tell which charges it would be.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Who asks and why, kept with ListOperations. reason is needed with a filter
+	// or verified_not_applied.
+	Actor  string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Somebody has verified that none of the charges was applied: they start
+	// anew. Without it a charge that may have been applied more than 20 hours ago
+	// is left alone, because the sink has forgotten its key.
+	VerifiedNotApplied bool `protobuf:"varint,6,opt,name=verified_not_applied,json=verifiedNotApplied,proto3" json:"verified_not_applied,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *RequeueChargesRequest) Reset() {
 	*x = RequeueChargesRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[15]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1978,7 @@ func (x *RequeueChargesRequest) String() string {
 func (*RequeueChargesRequest) ProtoMessage() {}
 
 func (x *RequeueChargesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[15]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1991,7 @@ func (x *RequeueChargesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequeueChargesRequest.ProtoReflect.Descriptor instead.
 func (*RequeueChargesRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{15}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequeueChargesRequest) GetChargeIds() []string {
@@ -1341,16 +2001,134 @@ func (x *RequeueChargesRequest) GetChargeIds() []string {
 	return nil
 }
 
-type RequeueChargesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Charges       []*Charge              `protobuf:"bytes,1,rep,name=charges,proto3" json:"charges,omitempty"`
+func (x *RequeueChargesRequest) GetFilter() *ChargeFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RequeueChargesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RequeueChargesRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *RequeueChargesRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RequeueChargesRequest) GetVerifiedNotApplied() bool {
+	if x != nil {
+		return x.VerifiedNotApplied
+	}
+	return false
+}
+
+// ChargeFilter chooses among dead charges. All conditions must hold; one at
+// least is needed.
+type ChargeFilter struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Part of last_error, such as "feature_not_found".
+	ErrorContains string                 `protobuf:"bytes,2,opt,name=error_contains,json=errorContains,proto3" json:"error_contains,omitempty"`
+	FrozenAfter   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=frozen_after,json=frozenAfter,proto3" json:"frozen_after,omitempty"`
+	FrozenBefore  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=frozen_before,json=frozenBefore,proto3" json:"frozen_before,omitempty"`
+	// At most so many, oldest first. 1 to 1000; 0: 1000.
+	MaxCharges    int32 `protobuf:"varint,5,opt,name=max_charges,json=maxCharges,proto3" json:"max_charges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *ChargeFilter) Reset() {
+	*x = ChargeFilter{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChargeFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChargeFilter) ProtoMessage() {}
+
+func (x *ChargeFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChargeFilter.ProtoReflect.Descriptor instead.
+func (*ChargeFilter) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ChargeFilter) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ChargeFilter) GetErrorContains() string {
+	if x != nil {
+		return x.ErrorContains
+	}
+	return ""
+}
+
+func (x *ChargeFilter) GetFrozenAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FrozenAfter
+	}
+	return nil
+}
+
+func (x *ChargeFilter) GetFrozenBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FrozenBefore
+	}
+	return nil
+}
+
+func (x *ChargeFilter) GetMaxCharges() int32 {
+	if x != nil {
+		return x.MaxCharges
+	}
+	return 0
+}
+
+type RequeueChargesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Charges that are due again, or would be.
+	Charges []*Charge `protobuf:"bytes,1,rep,name=charges,proto3" json:"charges,omitempty"`
+	// Dead charges that need verified_not_applied.
+	UnverifiedChargeIds []string `protobuf:"bytes,2,rep,name=unverified_charge_ids,json=unverifiedChargeIds,proto3" json:"unverified_charge_ids,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
 func (x *RequeueChargesResponse) Reset() {
 	*x = RequeueChargesResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[16]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +2140,7 @@ func (x *RequeueChargesResponse) String() string {
 func (*RequeueChargesResponse) ProtoMessage() {}
 
 func (x *RequeueChargesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[16]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +2153,7 @@ func (x *RequeueChargesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequeueChargesResponse.ProtoReflect.Descriptor instead.
 func (*RequeueChargesResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{16}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RequeueChargesResponse) GetCharges() []*Charge {
@@ -1385,15 +2163,4268 @@ func (x *RequeueChargesResponse) GetCharges() []*Charge {
 	return nil
 }
 
-type AuditBillingRequest struct {
+func (x *RequeueChargesResponse) GetUnverifiedChargeIds() []string {
+	if x != nil {
+		return x.UnverifiedChargeIds
+	}
+	return nil
+}
+
+type ResolveChargeRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId   string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	Resolution Resolution             `protobuf:"varint,2,opt,name=resolution,proto3,enum=billingsvc.v1.Resolution" json:"resolution,omitempty"`
+	// What the sink took of an APPLIED charge, if that is less than its amount; the
+	// rest becomes its shortfall. 0: all of it.
+	AppliedNanoUsd int64 `protobuf:"varint,3,opt,name=applied_nano_usd,json=appliedNanoUsd,proto3" json:"applied_nano_usd,omitempty"`
+	// A charge that was NOT_APPLIED is sent under another key: the sink says of this
+	// one that it was used, and no attempt of ours did.
+	NewKey bool `protobuf:"varint,4,opt,name=new_key,json=newKey,proto3" json:"new_key,omitempty"`
+	// Only tell what would become of it.
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Who resolves it and why, kept with ListOperations. reason is needed.
+	Actor         string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveChargeRequest) Reset() {
+	*x = ResolveChargeRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveChargeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveChargeRequest) ProtoMessage() {}
+
+func (x *ResolveChargeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveChargeRequest.ProtoReflect.Descriptor instead.
+func (*ResolveChargeRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResolveChargeRequest) GetChargeId() string {
+	if x != nil {
+		return x.ChargeId
+	}
+	return ""
+}
+
+func (x *ResolveChargeRequest) GetResolution() Resolution {
+	if x != nil {
+		return x.Resolution
+	}
+	return Resolution_RESOLUTION_UNSPECIFIED
+}
+
+func (x *ResolveChargeRequest) GetAppliedNanoUsd() int64 {
+	if x != nil {
+		return x.AppliedNanoUsd
+	}
+	return 0
+}
+
+func (x *ResolveChargeRequest) GetNewKey() bool {
+	if x != nil {
+		return x.NewKey
+	}
+	return false
+}
+
+func (x *ResolveChargeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ResolveChargeRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ResolveChargeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResolveChargeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The charge as it is now, or would be.
+	Charge        *Charge `protobuf:"bytes,1,opt,name=charge,proto3" json:"charge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveChargeResponse) Reset() {
+	*x = ResolveChargeResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveChargeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveChargeResponse) ProtoMessage() {}
+
+func (x *ResolveChargeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveChargeResponse.ProtoReflect.Descriptor instead.
+func (*ResolveChargeResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ResolveChargeResponse) GetCharge() *Charge {
+	if x != nil {
+		return x.Charge
+	}
+	return nil
+}
+
+type MarkSentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId      string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	LeaseToken    int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkSentRequest) Reset() {
+	*x = MarkSentRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkSentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkSentRequest) ProtoMessage() {}
+
+func (x *MarkSentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkSentRequest.ProtoReflect.Descriptor instead.
+func (*MarkSentRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MarkSentRequest) GetChargeId() string {
+	if x != nil {
+		return x.ChargeId
+	}
+	return ""
+}
+
+func (x *MarkSentRequest) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+type MarkSentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With first_sent_at; sent_attempts still counts those before this lease.
+	Charge        *Charge `protobuf:"bytes,1,opt,name=charge,proto3" json:"charge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkSentResponse) Reset() {
+	*x = MarkSentResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkSentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkSentResponse) ProtoMessage() {}
+
+func (x *MarkSentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkSentResponse.ProtoReflect.Descriptor instead.
+func (*MarkSentResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *MarkSentResponse) GetCharge() *Charge {
+	if x != nil {
+		return x.Charge
+	}
+	return nil
+}
+
+type RenewLeaseRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId   string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// From now. 1 to 600; 0: 60.
+	LeaseSeconds  int32 `protobuf:"varint,3,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewLeaseRequest) Reset() {
+	*x = RenewLeaseRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewLeaseRequest) ProtoMessage() {}
+
+func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
+func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RenewLeaseRequest) GetChargeId() string {
+	if x != nil {
+		return x.ChargeId
+	}
+	return ""
+}
+
+func (x *RenewLeaseRequest) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+func (x *RenewLeaseRequest) GetLeaseSeconds() int32 {
+	if x != nil {
+		return x.LeaseSeconds
+	}
+	return 0
+}
+
+type RenewLeaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewLeaseResponse) Reset() {
+	*x = RenewLeaseResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewLeaseResponse) ProtoMessage() {}
+
+func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
+func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RenewLeaseResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+// Pause is a stop of posting.
+type Pause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: everything is paused.
+	TeamId        string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	PausedAt      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=paused_at,json=pausedAt,proto3" json:"paused_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Pause) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *Pause) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Pause) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Pause) GetPausedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PausedAt
+	}
+	return nil
+}
+
+type PauseTeamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty needs all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	All    bool   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Actor  string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Required.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTeamRequest) Reset() {
+	*x = PauseTeamRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTeamRequest) ProtoMessage() {}
+
+func (x *PauseTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTeamRequest.ProtoReflect.Descriptor instead.
+func (*PauseTeamRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PauseTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *PauseTeamRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *PauseTeamRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *PauseTeamRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type PauseTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pause         *Pause                 `protobuf:"bytes,1,opt,name=pause,proto3" json:"pause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTeamResponse) Reset() {
+	*x = PauseTeamResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTeamResponse) ProtoMessage() {}
+
+func (x *PauseTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTeamResponse.ProtoReflect.Descriptor instead.
+func (*PauseTeamResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PauseTeamResponse) GetPause() *Pause {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
+type ResumeTeamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty needs all.
+	TeamId        string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	All           bool   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Actor         string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTeamRequest) Reset() {
+	*x = ResumeTeamRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTeamRequest) ProtoMessage() {}
+
+func (x *ResumeTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTeamRequest.ProtoReflect.Descriptor instead.
+func (*ResumeTeamRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ResumeTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ResumeTeamRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ResumeTeamRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ResumeTeamRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResumeTeamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False: it was not paused.
+	Resumed       bool `protobuf:"varint,1,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTeamResponse) Reset() {
+	*x = ResumeTeamResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTeamResponse) ProtoMessage() {}
+
+func (x *ResumeTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTeamResponse.ProtoReflect.Descriptor instead.
+func (*ResumeTeamResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ResumeTeamResponse) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
+}
+
+type ListPausesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPausesRequest) Reset() {
+	*x = ListPausesRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPausesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPausesRequest) ProtoMessage() {}
+
+func (x *ListPausesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPausesRequest.ProtoReflect.Descriptor instead.
+func (*ListPausesRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{30}
+}
+
+type ListPausesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pauses        []*Pause               `protobuf:"bytes,1,rep,name=pauses,proto3" json:"pauses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPausesResponse) Reset() {
+	*x = ListPausesResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPausesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPausesResponse) ProtoMessage() {}
+
+func (x *ListPausesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPausesResponse.ProtoReflect.Descriptor instead.
+func (*ListPausesResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListPausesResponse) GetPauses() []*Pause {
+	if x != nil {
+		return x.Pauses
+	}
+	return nil
+}
+
+type ListBalancesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only teams in this state. UNSPECIFIED: all.
+	State GateState `protobuf:"varint,1,opt,name=state,proto3,enum=billingsvc.v1.GateState" json:"state,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBalancesRequest) Reset() {
+	*x = ListBalancesRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBalancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBalancesRequest) ProtoMessage() {}
+
+func (x *ListBalancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBalancesRequest.ProtoReflect.Descriptor instead.
+func (*ListBalancesRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListBalancesRequest) GetState() GateState {
+	if x != nil {
+		return x.State
+	}
+	return GateState_GATE_STATE_UNSPECIFIED
+}
+
+func (x *ListBalancesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListBalancesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListBalancesResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Balances []*GetBalanceResponse  `protobuf:"bytes,1,rep,name=balances,proto3" json:"balances,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBalancesResponse) Reset() {
+	*x = ListBalancesResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBalancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBalancesResponse) ProtoMessage() {}
+
+func (x *ListBalancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBalancesResponse.ProtoReflect.Descriptor instead.
+func (*ListBalancesResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListBalancesResponse) GetBalances() []*GetBalanceResponse {
+	if x != nil {
+		return x.Balances
+	}
+	return nil
+}
+
+func (x *ListBalancesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type RecordEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique for ever and for all teams, 1 to 200 characters; not beginning with
+	// "llm:" or "adjust:".
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	TeamId         string `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Such as "compute": 1 to 50 characters of a-z, 0-9, "_", "-", "."; not "llm"
+	// or "adjustment".
+	EventType string `protobuf:"bytes,3,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// How much of it, 0 or more, e.g. seconds.
+	Quantity int64 `protobuf:"varint,4,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	// What the team pays, 0 or more, in nano-dollars (1e-9 USD). No markup is put
+	// on it.
+	PriceNanoUsd int64 `protobuf:"varint,5,opt,name=price_nano_usd,json=priceNanoUsd,proto3" json:"price_nano_usd,omitempty"`
+	// What it cost us, 0 or more.
+	CostNanoUsd int64 `protobuf:"varint,6,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	// Sessions (users) that it is for, 20 at most.
+	SessionIds []string `protobuf:"bytes,7,rep,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
+	// When it happened; not in the future. Absent: now.
+	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
+	// Free pairs for reports: 20 at most, 200 characters each.
+	Metadata      map[string]string `protobuf:"bytes,9,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordEventRequest) Reset() {
+	*x = RecordEventRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordEventRequest) ProtoMessage() {}
+
+func (x *RecordEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordEventRequest.ProtoReflect.Descriptor instead.
+func (*RecordEventRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RecordEventRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *RecordEventRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *RecordEventRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *RecordEventRequest) GetQuantity() int64 {
+	if x != nil {
+		return x.Quantity
+	}
+	return 0
+}
+
+func (x *RecordEventRequest) GetPriceNanoUsd() int64 {
+	if x != nil {
+		return x.PriceNanoUsd
+	}
+	return 0
+}
+
+func (x *RecordEventRequest) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
+func (x *RecordEventRequest) GetSessionIds() []string {
+	if x != nil {
+		return x.SessionIds
+	}
+	return nil
+}
+
+func (x *RecordEventRequest) GetOccurredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OccurredAt
+	}
+	return nil
+}
+
+func (x *RecordEventRequest) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+type RecordEventResponse struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	BillingEvent *BillingEvent          `protobuf:"bytes,1,opt,name=billing_event,json=billingEvent,proto3" json:"billing_event,omitempty"`
+	// False: it was recorded before.
+	Created       bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordEventResponse) Reset() {
+	*x = RecordEventResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordEventResponse) ProtoMessage() {}
+
+func (x *RecordEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordEventResponse.ProtoReflect.Descriptor instead.
+func (*RecordEventResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RecordEventResponse) GetBillingEvent() *BillingEvent {
+	if x != nil {
+		return x.BillingEvent
+	}
+	return nil
+}
+
+func (x *RecordEventResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+type AdjustBalanceRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Unique for ever and for all teams, 1 to 200 characters.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// What to bill more, or, below 0, less. Not 0.
+	PriceNanoUsd int64 `protobuf:"varint,3,opt,name=price_nano_usd,json=priceNanoUsd,proto3" json:"price_nano_usd,omitempty"`
+	// Required.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who asks.
+	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Key of the event that is corrected, which must be the team's. Empty: none.
+	Corrects      string `protobuf:"bytes,6,opt,name=corrects,proto3" json:"corrects,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdjustBalanceRequest) Reset() {
+	*x = AdjustBalanceRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdjustBalanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdjustBalanceRequest) ProtoMessage() {}
+
+func (x *AdjustBalanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdjustBalanceRequest.ProtoReflect.Descriptor instead.
+func (*AdjustBalanceRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *AdjustBalanceRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *AdjustBalanceRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *AdjustBalanceRequest) GetPriceNanoUsd() int64 {
+	if x != nil {
+		return x.PriceNanoUsd
+	}
+	return 0
+}
+
+func (x *AdjustBalanceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AdjustBalanceRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AdjustBalanceRequest) GetCorrects() string {
+	if x != nil {
+		return x.Corrects
+	}
+	return ""
+}
+
+type AdjustBalanceResponse struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	BillingEvent *BillingEvent          `protobuf:"bytes,1,opt,name=billing_event,json=billingEvent,proto3" json:"billing_event,omitempty"`
+	// False: it was made before.
+	Created       bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdjustBalanceResponse) Reset() {
+	*x = AdjustBalanceResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdjustBalanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdjustBalanceResponse) ProtoMessage() {}
+
+func (x *AdjustBalanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdjustBalanceResponse.ProtoReflect.Descriptor instead.
+func (*AdjustBalanceResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *AdjustBalanceResponse) GetBillingEvent() *BillingEvent {
+	if x != nil {
+		return x.BillingEvent
+	}
+	return nil
+}
+
+func (x *AdjustBalanceResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+// TeamMarkup is a markup of a team from an instant on.
+type TeamMarkup struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	MarkupId string                 `protobuf:"bytes,1,opt,name=markup_id,json=markupId,proto3" json:"markup_id,omitempty"`
+	TeamId   string                 `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// A decimal string; empty: from here on the default holds again.
+	Markup        string                 `protobuf:"bytes,3,opt,name=markup,proto3" json:"markup,omitempty"`
+	EffectiveFrom *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=effective_from,json=effectiveFrom,proto3" json:"effective_from,omitempty"`
+	Actor         string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TeamMarkup) Reset() {
+	*x = TeamMarkup{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TeamMarkup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TeamMarkup) ProtoMessage() {}
+
+func (x *TeamMarkup) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TeamMarkup.ProtoReflect.Descriptor instead.
+func (*TeamMarkup) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TeamMarkup) GetMarkupId() string {
+	if x != nil {
+		return x.MarkupId
+	}
+	return ""
+}
+
+func (x *TeamMarkup) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *TeamMarkup) GetMarkup() string {
+	if x != nil {
+		return x.Markup
+	}
+	return ""
+}
+
+func (x *TeamMarkup) GetEffectiveFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveFrom
+	}
+	return nil
+}
+
+func (x *TeamMarkup) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *TeamMarkup) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TeamMarkup) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+type SetMarkupRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// More than 0, at most 1000, 6 decimals at most. Empty: the default.
+	Markup string `protobuf:"bytes,2,opt,name=markup,proto3" json:"markup,omitempty"`
+	// It holds for requests that end from here on, as far as they are not billed
+	// yet. Absent: now.
+	EffectiveFrom *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=effective_from,json=effectiveFrom,proto3" json:"effective_from,omitempty"`
+	Actor         string                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Required.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMarkupRequest) Reset() {
+	*x = SetMarkupRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMarkupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMarkupRequest) ProtoMessage() {}
+
+func (x *SetMarkupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMarkupRequest.ProtoReflect.Descriptor instead.
+func (*SetMarkupRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *SetMarkupRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *SetMarkupRequest) GetMarkup() string {
+	if x != nil {
+		return x.Markup
+	}
+	return ""
+}
+
+func (x *SetMarkupRequest) GetEffectiveFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EffectiveFrom
+	}
+	return nil
+}
+
+func (x *SetMarkupRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *SetMarkupRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type SetMarkupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Markup        *TeamMarkup            `protobuf:"bytes,1,opt,name=markup,proto3" json:"markup,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetMarkupResponse) Reset() {
+	*x = SetMarkupResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetMarkupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetMarkupResponse) ProtoMessage() {}
+
+func (x *SetMarkupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetMarkupResponse.ProtoReflect.Descriptor instead.
+func (*SetMarkupResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *SetMarkupResponse) GetMarkup() *TeamMarkup {
+	if x != nil {
+		return x.Markup
+	}
+	return nil
+}
+
+type ListMarkupsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize      int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMarkupsRequest) Reset() {
+	*x = ListMarkupsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMarkupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMarkupsRequest) ProtoMessage() {}
+
+func (x *ListMarkupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMarkupsRequest.ProtoReflect.Descriptor instead.
+func (*ListMarkupsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ListMarkupsRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListMarkupsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListMarkupsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListMarkupsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Markups []*TeamMarkup          `protobuf:"bytes,1,rep,name=markups,proto3" json:"markups,omitempty"`
+	// What holds for teams without one, a decimal string.
+	DefaultMarkup string `protobuf:"bytes,2,opt,name=default_markup,json=defaultMarkup,proto3" json:"default_markup,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMarkupsResponse) Reset() {
+	*x = ListMarkupsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMarkupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMarkupsResponse) ProtoMessage() {}
+
+func (x *ListMarkupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMarkupsResponse.ProtoReflect.Descriptor instead.
+func (*ListMarkupsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListMarkupsResponse) GetMarkups() []*TeamMarkup {
+	if x != nil {
+		return x.Markups
+	}
+	return nil
+}
+
+func (x *ListMarkupsResponse) GetDefaultMarkup() string {
+	if x != nil {
+		return x.DefaultMarkup
+	}
+	return ""
+}
+
+func (x *ListMarkupsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// QuarantinedRow is a row of the ledger that could not be billed.
+type QuarantinedRow struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	LogId       int64                  `protobuf:"varint,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	Seq         int64                  `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	RequestId   string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	TeamId      string                 `protobuf:"bytes,4,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Model       string                 `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	CostNanoUsd int64                  `protobuf:"varint,6,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	// Why it could not be billed.
+	Reason    string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	EndedAt   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When it was billed after all. Absent: it still waits.
+	ReratedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=rerated_at,json=reratedAt,proto3" json:"rerated_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantinedRow) Reset() {
+	*x = QuarantinedRow{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantinedRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantinedRow) ProtoMessage() {}
+
+func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantinedRow.ProtoReflect.Descriptor instead.
+func (*QuarantinedRow) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *QuarantinedRow) GetLogId() int64 {
+	if x != nil {
+		return x.LogId
+	}
+	return 0
+}
+
+func (x *QuarantinedRow) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *QuarantinedRow) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *QuarantinedRow) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *QuarantinedRow) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *QuarantinedRow) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
+func (x *QuarantinedRow) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *QuarantinedRow) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *QuarantinedRow) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *QuarantinedRow) GetReratedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReratedAt
+	}
+	return nil
+}
+
+type ListQuarantineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Also those that were billed after all.
+	IncludeRerated bool `protobuf:"varint,2,opt,name=include_rerated,json=includeRerated,proto3" json:"include_rerated,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuarantineRequest) Reset() {
+	*x = ListQuarantineRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuarantineRequest) ProtoMessage() {}
+
+func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*ListQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListQuarantineRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListQuarantineRequest) GetIncludeRerated() bool {
+	if x != nil {
+		return x.IncludeRerated
+	}
+	return false
+}
+
+func (x *ListQuarantineRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListQuarantineRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListQuarantineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Rows  []*QuarantinedRow      `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuarantineResponse) Reset() {
+	*x = ListQuarantineResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuarantineResponse) ProtoMessage() {}
+
+func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuarantineResponse.ProtoReflect.Descriptor instead.
+func (*ListQuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ListQuarantineResponse) GetRows() []*QuarantinedRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *ListQuarantineResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// LedgerPlace is where a row stands on the ledger.
+type LedgerPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LogId         int64                  `protobuf:"varint,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	Seq           int64                  `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LedgerPlace) Reset() {
+	*x = LedgerPlace{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LedgerPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LedgerPlace) ProtoMessage() {}
+
+func (x *LedgerPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LedgerPlace.ProtoReflect.Descriptor instead.
+func (*LedgerPlace) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *LedgerPlace) GetLogId() int64 {
+	if x != nil {
+		return x.LogId
+	}
+	return 0
+}
+
+func (x *LedgerPlace) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+type RerateQuarantineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// These rows, 1000 at most.
+	Places []*LedgerPlace `protobuf:"bytes,1,rep,name=places,proto3" json:"places,omitempty"`
+	// The team that rows without one are billed to. Empty: they stay.
+	TeamId string `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// The cost that replaces the row's. Absent: as the ledger has it.
+	CostNanoUsd *int64 `protobuf:"varint,3,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
+	// Only tell what would happen.
+	DryRun bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Actor  string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Required.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RerateQuarantineRequest) Reset() {
+	*x = RerateQuarantineRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerateQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerateQuarantineRequest) ProtoMessage() {}
+
+func (x *RerateQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerateQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*RerateQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RerateQuarantineRequest) GetPlaces() []*LedgerPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *RerateQuarantineRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *RerateQuarantineRequest) GetCostNanoUsd() int64 {
+	if x != nil && x.CostNanoUsd != nil {
+		return *x.CostNanoUsd
+	}
+	return 0
+}
+
+func (x *RerateQuarantineRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RerateQuarantineRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *RerateQuarantineRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RerateQuarantineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was billed, or would be.
+	BillingEvents []*BillingEvent `protobuf:"bytes,1,rep,name=billing_events,json=billingEvents,proto3" json:"billing_events,omitempty"`
+	// Rows that still cannot be billed, with the reason.
+	StillQuarantined []*QuarantinedRow `protobuf:"bytes,2,rep,name=still_quarantined,json=stillQuarantined,proto3" json:"still_quarantined,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RerateQuarantineResponse) Reset() {
+	*x = RerateQuarantineResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RerateQuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RerateQuarantineResponse) ProtoMessage() {}
+
+func (x *RerateQuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RerateQuarantineResponse.ProtoReflect.Descriptor instead.
+func (*RerateQuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RerateQuarantineResponse) GetBillingEvents() []*BillingEvent {
+	if x != nil {
+		return x.BillingEvents
+	}
+	return nil
+}
+
+func (x *RerateQuarantineResponse) GetStillQuarantined() []*QuarantinedRow {
+	if x != nil {
+		return x.StillQuarantined
+	}
+	return nil
+}
+
+type SuspendTeamRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Shown to users. Required.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Actor         string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendTeamRequest) Reset() {
+	*x = SuspendTeamRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendTeamRequest) ProtoMessage() {}
+
+func (x *SuspendTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendTeamRequest.ProtoReflect.Descriptor instead.
+func (*SuspendTeamRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *SuspendTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *SuspendTeamRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SuspendTeamRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+type SuspendTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          *Gate                  `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendTeamResponse) Reset() {
+	*x = SuspendTeamResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendTeamResponse) ProtoMessage() {}
+
+func (x *SuspendTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendTeamResponse.ProtoReflect.Descriptor instead.
+func (*SuspendTeamResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *SuspendTeamResponse) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+type UnsuspendTeamRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TeamId        string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Actor         string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsuspendTeamRequest) Reset() {
+	*x = UnsuspendTeamRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsuspendTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsuspendTeamRequest) ProtoMessage() {}
+
+func (x *UnsuspendTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsuspendTeamRequest.ProtoReflect.Descriptor instead.
+func (*UnsuspendTeamRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *UnsuspendTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *UnsuspendTeamRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *UnsuspendTeamRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+type UnsuspendTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          *Gate                  `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsuspendTeamResponse) Reset() {
+	*x = UnsuspendTeamResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsuspendTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsuspendTeamResponse) ProtoMessage() {}
+
+func (x *UnsuspendTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsuspendTeamResponse.ProtoReflect.Descriptor instead.
+func (*UnsuspendTeamResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *UnsuspendTeamResponse) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+// Transition is a change of a team's gate.
+type Transition struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	TransitionId string                 `protobuf:"bytes,1,opt,name=transition_id,json=transitionId,proto3" json:"transition_id,omitempty"`
+	TeamId       string                 `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	From         GateState              `protobuf:"varint,3,opt,name=from,proto3,enum=billingsvc.v1.GateState" json:"from,omitempty"`
+	To           GateState              `protobuf:"varint,4,opt,name=to,proto3,enum=billingsvc.v1.GateState" json:"to,omitempty"`
+	// What caused it: "spend", "report", "time", "suspend", "unsuspend", "trial".
+	Cause  string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The shadow balance at that moment.
+	ShadowNanoUsd int64                  `protobuf:"varint,7,opt,name=shadow_nano_usd,json=shadowNanoUsd,proto3" json:"shadow_nano_usd,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Transition) Reset() {
+	*x = Transition{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Transition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Transition) ProtoMessage() {}
+
+func (x *Transition) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Transition.ProtoReflect.Descriptor instead.
+func (*Transition) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Transition) GetTransitionId() string {
+	if x != nil {
+		return x.TransitionId
+	}
+	return ""
+}
+
+func (x *Transition) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *Transition) GetFrom() GateState {
+	if x != nil {
+		return x.From
+	}
+	return GateState_GATE_STATE_UNSPECIFIED
+}
+
+func (x *Transition) GetTo() GateState {
+	if x != nil {
+		return x.To
+	}
+	return GateState_GATE_STATE_UNSPECIFIED
+}
+
+func (x *Transition) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Transition) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Transition) GetShadowNanoUsd() int64 {
+	if x != nil {
+		return x.ShadowNanoUsd
+	}
+	return 0
+}
+
+func (x *Transition) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+type ListTransitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize      int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTransitionsRequest) Reset() {
+	*x = ListTransitionsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTransitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTransitionsRequest) ProtoMessage() {}
+
+func (x *ListTransitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTransitionsRequest.ProtoReflect.Descriptor instead.
+func (*ListTransitionsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ListTransitionsRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListTransitionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTransitionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListTransitionsResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Transitions []*Transition          `protobuf:"bytes,1,rep,name=transitions,proto3" json:"transitions,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTransitionsResponse) Reset() {
+	*x = ListTransitionsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTransitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTransitionsResponse) ProtoMessage() {}
+
+func (x *ListTransitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTransitionsResponse.ProtoReflect.Descriptor instead.
+func (*ListTransitionsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListTransitionsResponse) GetTransitions() []*Transition {
+	if x != nil {
+		return x.Transitions
+	}
+	return nil
+}
+
+func (x *ListTransitionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type NudgeTeamRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// What happened, for logs.
+	Cause         string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NudgeTeamRequest) Reset() {
+	*x = NudgeTeamRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NudgeTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NudgeTeamRequest) ProtoMessage() {}
+
+func (x *NudgeTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NudgeTeamRequest.ProtoReflect.Descriptor instead.
+func (*NudgeTeamRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *NudgeTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *NudgeTeamRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+type NudgeTeamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False: billing has never heard of the team, and made it known now.
+	Known         bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NudgeTeamResponse) Reset() {
+	*x = NudgeTeamResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NudgeTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NudgeTeamResponse) ProtoMessage() {}
+
+func (x *NudgeTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NudgeTeamResponse.ProtoReflect.Descriptor instead.
+func (*NudgeTeamResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *NudgeTeamResponse) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+type LeaseReconciliationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks, for logs. Required.
+	Worker string `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// 1 to 100; 0: 16.
+	MaxTeams int32 `protobuf:"varint,2,opt,name=max_teams,json=maxTeams,proto3" json:"max_teams,omitempty"`
+	// How long the lease holds, in seconds. 1 to 600; 0: 60.
+	LeaseSeconds int32 `protobuf:"varint,3,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	// These teams now, 100 at most, due or not. One that billing has never heard
+	// of (NudgeTeam makes it known) or that another worker has is left out. Empty:
+	// teams that are due, the longest first.
+	TeamIds       []string `protobuf:"bytes,4,rep,name=team_ids,json=teamIds,proto3" json:"team_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseReconciliationsRequest) Reset() {
+	*x = LeaseReconciliationsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseReconciliationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseReconciliationsRequest) ProtoMessage() {}
+
+func (x *LeaseReconciliationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseReconciliationsRequest.ProtoReflect.Descriptor instead.
+func (*LeaseReconciliationsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *LeaseReconciliationsRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *LeaseReconciliationsRequest) GetMaxTeams() int32 {
+	if x != nil {
+		return x.MaxTeams
+	}
+	return 0
+}
+
+func (x *LeaseReconciliationsRequest) GetLeaseSeconds() int32 {
+	if x != nil {
+		return x.LeaseSeconds
+	}
+	return 0
+}
+
+func (x *LeaseReconciliationsRequest) GetTeamIds() []string {
+	if x != nil {
+		return x.TeamIds
+	}
+	return nil
+}
+
+// ReconciliationLease is the right to report a team's balance, once.
+type ReconciliationLease struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Fencing token for ReportBalance.
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ExpiresAt  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Charges that may or may not be applied at the sink. What the caller finds
+	// out of them, e.g. in the sink's list of events, goes into found_charge_ids.
+	DoubtfulCharges []*Charge `protobuf:"bytes,4,rep,name=doubtful_charges,json=doubtfulCharges,proto3" json:"doubtful_charges,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReconciliationLease) Reset() {
+	*x = ReconciliationLease{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconciliationLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconciliationLease) ProtoMessage() {}
+
+func (x *ReconciliationLease) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconciliationLease.ProtoReflect.Descriptor instead.
+func (*ReconciliationLease) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ReconciliationLease) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ReconciliationLease) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+func (x *ReconciliationLease) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *ReconciliationLease) GetDoubtfulCharges() []*Charge {
+	if x != nil {
+		return x.DoubtfulCharges
+	}
+	return nil
+}
+
+type LeaseReconciliationsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leases        []*ReconciliationLease `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseReconciliationsResponse) Reset() {
+	*x = LeaseReconciliationsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseReconciliationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseReconciliationsResponse) ProtoMessage() {}
+
+func (x *LeaseReconciliationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseReconciliationsResponse.ProtoReflect.Descriptor instead.
+func (*LeaseReconciliationsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *LeaseReconciliationsResponse) GetLeases() []*ReconciliationLease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+type ReportBalanceRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	TeamId     string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// The sink knows no customer, or no balance of the feature. Then the amounts
+	// are ignored and only the fact is recorded.
+	NoBalance bool `protobuf:"varint,3,opt,name=no_balance,json=noBalance,proto3" json:"no_balance,omitempty"`
+	// What is left, signed: the sum over the balance's rows of granted − used. A
+	// decimal string; decimals after the 7th are rounded.
+	BalanceCredits string `protobuf:"bytes,4,opt,name=balance_credits,json=balanceCredits,proto3" json:"balance_credits,omitempty"`
+	// What was used in the current cycle, over all rows. A decimal string.
+	UsageCredits string `protobuf:"bytes,5,opt,name=usage_credits,json=usageCredits,proto3" json:"usage_credits,omitempty"`
+	// When the current cycle ends. Absent: never, or not known.
+	NextResetAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_reset_at,json=nextResetAt,proto3" json:"next_reset_at,omitempty"`
+	// When the sink was read, by the caller's clock. Absent: now.
+	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
+	// Doubtful charges that the sink's list of events has.
+	FoundChargeIds []string `protobuf:"bytes,8,rep,name=found_charge_ids,json=foundChargeIds,proto3" json:"found_charge_ids,omitempty"`
+	// The amounts are of a feature without limit: usage is compared, the gate is
+	// open.
+	Unlimited     bool `protobuf:"varint,9,opt,name=unlimited,proto3" json:"unlimited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportBalanceRequest) Reset() {
+	*x = ReportBalanceRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportBalanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportBalanceRequest) ProtoMessage() {}
+
+func (x *ReportBalanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportBalanceRequest.ProtoReflect.Descriptor instead.
+func (*ReportBalanceRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ReportBalanceRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ReportBalanceRequest) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+func (x *ReportBalanceRequest) GetNoBalance() bool {
+	if x != nil {
+		return x.NoBalance
+	}
+	return false
+}
+
+func (x *ReportBalanceRequest) GetBalanceCredits() string {
+	if x != nil {
+		return x.BalanceCredits
+	}
+	return ""
+}
+
+func (x *ReportBalanceRequest) GetUsageCredits() string {
+	if x != nil {
+		return x.UsageCredits
+	}
+	return ""
+}
+
+func (x *ReportBalanceRequest) GetNextResetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextResetAt
+	}
+	return nil
+}
+
+func (x *ReportBalanceRequest) GetObservedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ObservedAt
+	}
+	return nil
+}
+
+func (x *ReportBalanceRequest) GetFoundChargeIds() []string {
+	if x != nil {
+		return x.FoundChargeIds
+	}
+	return nil
+}
+
+func (x *ReportBalanceRequest) GetUnlimited() bool {
+	if x != nil {
+		return x.Unlimited
+	}
+	return false
+}
+
+// Reconciliation is one comparison. It is never edited.
+type Reconciliation struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	ReconciliationId string                 `protobuf:"bytes,1,opt,name=reconciliation_id,json=reconciliationId,proto3" json:"reconciliation_id,omitempty"`
+	TeamId           string                 `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// What the sink said.
+	SinkBalanceNanoUsd int64 `protobuf:"varint,3,opt,name=sink_balance_nano_usd,json=sinkBalanceNanoUsd,proto3" json:"sink_balance_nano_usd,omitempty"`
+	SinkUsageNanoUsd   int64 `protobuf:"varint,4,opt,name=sink_usage_nano_usd,json=sinkUsageNanoUsd,proto3" json:"sink_usage_nano_usd,omitempty"`
+	// What the books expected it to say: granted − posted, and usage.
+	ExpectedBalanceNanoUsd int64 `protobuf:"varint,5,opt,name=expected_balance_nano_usd,json=expectedBalanceNanoUsd,proto3" json:"expected_balance_nano_usd,omitempty"`
+	ExpectedUsageNanoUsd   int64 `protobuf:"varint,6,opt,name=expected_usage_nano_usd,json=expectedUsageNanoUsd,proto3" json:"expected_usage_nano_usd,omitempty"`
+	// Billed, but not proved to be applied, at that moment.
+	UnconfirmedNanoUsd int64 `protobuf:"varint,7,opt,name=unconfirmed_nano_usd,json=unconfirmedNanoUsd,proto3" json:"unconfirmed_nano_usd,omitempty"`
+	// Sink − expected, of the balance and of the usage.
+	DriftNanoUsd      int64      `protobuf:"varint,8,opt,name=drift_nano_usd,json=driftNanoUsd,proto3" json:"drift_nano_usd,omitempty"`
+	UsageDriftNanoUsd int64      `protobuf:"varint,9,opt,name=usage_drift_nano_usd,json=usageDriftNanoUsd,proto3" json:"usage_drift_nano_usd,omitempty"`
+	Class             DriftClass `protobuf:"varint,10,opt,name=class,proto3,enum=billingsvc.v1.DriftClass" json:"class,omitempty"`
+	// It was put right.
+	Fixed bool `protobuf:"varint,11,opt,name=fixed,proto3" json:"fixed,omitempty"`
+	// The drift is over the alarm's threshold and was not put right.
+	Alarm bool `protobuf:"varint,12,opt,name=alarm,proto3" json:"alarm,omitempty"`
+	// Charges that explain it.
+	ChargeIds []string `protobuf:"bytes,13,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
+	// In words.
+	Detail string `protobuf:"bytes,14,opt,name=detail,proto3" json:"detail,omitempty"`
+	// The shadow balance before and after.
+	ShadowBeforeNanoUsd int64                  `protobuf:"varint,15,opt,name=shadow_before_nano_usd,json=shadowBeforeNanoUsd,proto3" json:"shadow_before_nano_usd,omitempty"`
+	ShadowAfterNanoUsd  int64                  `protobuf:"varint,16,opt,name=shadow_after_nano_usd,json=shadowAfterNanoUsd,proto3" json:"shadow_after_nano_usd,omitempty"`
+	ObservedAt          *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
+	CreatedAt           *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *Reconciliation) Reset() {
+	*x = Reconciliation{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reconciliation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reconciliation) ProtoMessage() {}
+
+func (x *Reconciliation) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reconciliation.ProtoReflect.Descriptor instead.
+func (*Reconciliation) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *Reconciliation) GetReconciliationId() string {
+	if x != nil {
+		return x.ReconciliationId
+	}
+	return ""
+}
+
+func (x *Reconciliation) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *Reconciliation) GetSinkBalanceNanoUsd() int64 {
+	if x != nil {
+		return x.SinkBalanceNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetSinkUsageNanoUsd() int64 {
+	if x != nil {
+		return x.SinkUsageNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetExpectedBalanceNanoUsd() int64 {
+	if x != nil {
+		return x.ExpectedBalanceNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetExpectedUsageNanoUsd() int64 {
+	if x != nil {
+		return x.ExpectedUsageNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetUnconfirmedNanoUsd() int64 {
+	if x != nil {
+		return x.UnconfirmedNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetDriftNanoUsd() int64 {
+	if x != nil {
+		return x.DriftNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetUsageDriftNanoUsd() int64 {
+	if x != nil {
+		return x.UsageDriftNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetClass() DriftClass {
+	if x != nil {
+		return x.Class
+	}
+	return DriftClass_DRIFT_CLASS_UNSPECIFIED
+}
+
+func (x *Reconciliation) GetFixed() bool {
+	if x != nil {
+		return x.Fixed
+	}
+	return false
+}
+
+func (x *Reconciliation) GetAlarm() bool {
+	if x != nil {
+		return x.Alarm
+	}
+	return false
+}
+
+func (x *Reconciliation) GetChargeIds() []string {
+	if x != nil {
+		return x.ChargeIds
+	}
+	return nil
+}
+
+func (x *Reconciliation) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Reconciliation) GetShadowBeforeNanoUsd() int64 {
+	if x != nil {
+		return x.ShadowBeforeNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetShadowAfterNanoUsd() int64 {
+	if x != nil {
+		return x.ShadowAfterNanoUsd
+	}
+	return 0
+}
+
+func (x *Reconciliation) GetObservedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ObservedAt
+	}
+	return nil
+}
+
+func (x *Reconciliation) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+type ReportBalanceResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Reconciliation *Reconciliation        `protobuf:"bytes,1,opt,name=reconciliation,proto3" json:"reconciliation,omitempty"`
+	Gate           *Gate                  `protobuf:"bytes,2,opt,name=gate,proto3" json:"gate,omitempty"`
+	// The shadow balance now.
+	ShadowNanoUsd int64 `protobuf:"varint,3,opt,name=shadow_nano_usd,json=shadowNanoUsd,proto3" json:"shadow_nano_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportBalanceResponse) Reset() {
+	*x = ReportBalanceResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportBalanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportBalanceResponse) ProtoMessage() {}
+
+func (x *ReportBalanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportBalanceResponse.ProtoReflect.Descriptor instead.
+func (*ReportBalanceResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ReportBalanceResponse) GetReconciliation() *Reconciliation {
+	if x != nil {
+		return x.Reconciliation
+	}
+	return nil
+}
+
+func (x *ReportBalanceResponse) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *ReportBalanceResponse) GetShadowNanoUsd() int64 {
+	if x != nil {
+		return x.ShadowNanoUsd
+	}
+	return 0
+}
+
+type ListReconciliationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Only those that were not put right and have a drift beyond rounding.
+	OnlyFaults bool `protobuf:"varint,2,opt,name=only_faults,json=onlyFaults,proto3" json:"only_faults,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReconciliationsRequest) Reset() {
+	*x = ListReconciliationsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReconciliationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReconciliationsRequest) ProtoMessage() {}
+
+func (x *ListReconciliationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReconciliationsRequest.ProtoReflect.Descriptor instead.
+func (*ListReconciliationsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *ListReconciliationsRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListReconciliationsRequest) GetOnlyFaults() bool {
+	if x != nil {
+		return x.OnlyFaults
+	}
+	return false
+}
+
+func (x *ListReconciliationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReconciliationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListReconciliationsResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Reconciliations []*Reconciliation      `protobuf:"bytes,1,rep,name=reconciliations,proto3" json:"reconciliations,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReconciliationsResponse) Reset() {
+	*x = ListReconciliationsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReconciliationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReconciliationsResponse) ProtoMessage() {}
+
+func (x *ListReconciliationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReconciliationsResponse.ProtoReflect.Descriptor instead.
+func (*ListReconciliationsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListReconciliationsResponse) GetReconciliations() []*Reconciliation {
+	if x != nil {
+		return x.Reconciliations
+	}
+	return nil
+}
+
+func (x *ListReconciliationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type AcceptDriftRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Must be the team's newest.
+	ReconciliationId string `protobuf:"bytes,2,opt,name=reconciliation_id,json=reconciliationId,proto3" json:"reconciliation_id,omitempty"`
+	Actor            string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Required.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptDriftRequest) Reset() {
+	*x = AcceptDriftRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptDriftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptDriftRequest) ProtoMessage() {}
+
+func (x *AcceptDriftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptDriftRequest.ProtoReflect.Descriptor instead.
+func (*AcceptDriftRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *AcceptDriftRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *AcceptDriftRequest) GetReconciliationId() string {
+	if x != nil {
+		return x.ReconciliationId
+	}
+	return ""
+}
+
+func (x *AcceptDriftRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AcceptDriftRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type AcceptDriftResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gate          *Gate                  `protobuf:"bytes,1,opt,name=gate,proto3" json:"gate,omitempty"`
+	ShadowNanoUsd int64                  `protobuf:"varint,2,opt,name=shadow_nano_usd,json=shadowNanoUsd,proto3" json:"shadow_nano_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptDriftResponse) Reset() {
+	*x = AcceptDriftResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptDriftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptDriftResponse) ProtoMessage() {}
+
+func (x *AcceptDriftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptDriftResponse.ProtoReflect.Descriptor instead.
+func (*AcceptDriftResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *AcceptDriftResponse) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *AcceptDriftResponse) GetShadowNanoUsd() int64 {
+	if x != nil {
+		return x.ShadowNanoUsd
+	}
+	return 0
+}
+
+// TopUpRule says how a team is topped up.
+type TopUpRule struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	TeamId  string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Enabled bool                   `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Ask when the shadow balance is below this.
+	BelowNanoUsd int64 `protobuf:"varint,3,opt,name=below_nano_usd,json=belowNanoUsd,proto3" json:"below_nano_usd,omitempty"`
+	// Credits to buy, as their worth.
+	AmountNanoUsd int64 `protobuf:"varint,4,opt,name=amount_nano_usd,json=amountNanoUsd,proto3" json:"amount_nano_usd,omitempty"`
+	// At most so many in a calendar month (UTC), those of unknown outcome
+	// included.
+	MaxPerMonth int32 `protobuf:"varint,5,opt,name=max_per_month,json=maxPerMonth,proto3" json:"max_per_month,omitempty"`
+	// The breaker: a card was declined. It opens again with the next month or
+	// with SetTopUp.
+	Declined      bool   `protobuf:"varint,6,opt,name=declined,proto3" json:"declined,omitempty"`
+	DeclineReason string `protobuf:"bytes,7,opt,name=decline_reason,json=declineReason,proto3" json:"decline_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopUpRule) Reset() {
+	*x = TopUpRule{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopUpRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopUpRule) ProtoMessage() {}
+
+func (x *TopUpRule) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopUpRule.ProtoReflect.Descriptor instead.
+func (*TopUpRule) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TopUpRule) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *TopUpRule) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *TopUpRule) GetBelowNanoUsd() int64 {
+	if x != nil {
+		return x.BelowNanoUsd
+	}
+	return 0
+}
+
+func (x *TopUpRule) GetAmountNanoUsd() int64 {
+	if x != nil {
+		return x.AmountNanoUsd
+	}
+	return 0
+}
+
+func (x *TopUpRule) GetMaxPerMonth() int32 {
+	if x != nil {
+		return x.MaxPerMonth
+	}
+	return 0
+}
+
+func (x *TopUpRule) GetDeclined() bool {
+	if x != nil {
+		return x.Declined
+	}
+	return false
+}
+
+func (x *TopUpRule) GetDeclineReason() string {
+	if x != nil {
+		return x.DeclineReason
+	}
+	return ""
+}
+
+type SetTopUpRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	TeamId       string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Enabled      bool                   `protobuf:"varint,2,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	BelowNanoUsd int64                  `protobuf:"varint,3,opt,name=below_nano_usd,json=belowNanoUsd,proto3" json:"below_nano_usd,omitempty"`
+	// More than 0 when enabled.
+	AmountNanoUsd int64 `protobuf:"varint,4,opt,name=amount_nano_usd,json=amountNanoUsd,proto3" json:"amount_nano_usd,omitempty"`
+	// 1 to 1000 when enabled.
+	MaxPerMonth   int32  `protobuf:"varint,5,opt,name=max_per_month,json=maxPerMonth,proto3" json:"max_per_month,omitempty"`
+	Actor         string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTopUpRequest) Reset() {
+	*x = SetTopUpRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTopUpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTopUpRequest) ProtoMessage() {}
+
+func (x *SetTopUpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTopUpRequest.ProtoReflect.Descriptor instead.
+func (*SetTopUpRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *SetTopUpRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *SetTopUpRequest) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *SetTopUpRequest) GetBelowNanoUsd() int64 {
+	if x != nil {
+		return x.BelowNanoUsd
+	}
+	return 0
+}
+
+func (x *SetTopUpRequest) GetAmountNanoUsd() int64 {
+	if x != nil {
+		return x.AmountNanoUsd
+	}
+	return 0
+}
+
+func (x *SetTopUpRequest) GetMaxPerMonth() int32 {
+	if x != nil {
+		return x.MaxPerMonth
+	}
+	return 0
+}
+
+func (x *SetTopUpRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *SetTopUpRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type SetTopUpResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          *TopUpRule             `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTopUpResponse) Reset() {
+	*x = SetTopUpResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTopUpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTopUpResponse) ProtoMessage() {}
+
+func (x *SetTopUpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTopUpResponse.ProtoReflect.Descriptor instead.
+func (*SetTopUpResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *SetTopUpResponse) GetRule() *TopUpRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+// TopUp is one purchase of credits.
+type TopUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDv7; the idempotency key at the sink is made of it, for ever.
+	TopUpId       string                 `protobuf:"bytes,1,opt,name=top_up_id,json=topUpId,proto3" json:"top_up_id,omitempty"`
+	TeamId        string                 `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	AmountNanoUsd int64                  `protobuf:"varint,3,opt,name=amount_nano_usd,json=amountNanoUsd,proto3" json:"amount_nano_usd,omitempty"`
+	State         TopUpState             `protobuf:"varint,4,opt,name=state,proto3,enum=billingsvc.v1.TopUpState" json:"state,omitempty"`
+	Attempts      int32                  `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	LastError     string                 `protobuf:"bytes,6,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	FirstSentAt   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=first_sent_at,json=firstSentAt,proto3" json:"first_sent_at,omitempty"`
+	DueAt         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
+	SettledAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopUp) Reset() {
+	*x = TopUp{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopUp) ProtoMessage() {}
+
+func (x *TopUp) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopUp.ProtoReflect.Descriptor instead.
+func (*TopUp) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *TopUp) GetTopUpId() string {
+	if x != nil {
+		return x.TopUpId
+	}
+	return ""
+}
+
+func (x *TopUp) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *TopUp) GetAmountNanoUsd() int64 {
+	if x != nil {
+		return x.AmountNanoUsd
+	}
+	return 0
+}
+
+func (x *TopUp) GetState() TopUpState {
+	if x != nil {
+		return x.State
+	}
+	return TopUpState_TOP_UP_STATE_UNSPECIFIED
+}
+
+func (x *TopUp) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *TopUp) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *TopUp) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *TopUp) GetFirstSentAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSentAt
+	}
+	return nil
+}
+
+func (x *TopUp) GetDueAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueAt
+	}
+	return nil
+}
+
+func (x *TopUp) GetSettledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SettledAt
+	}
+	return nil
+}
+
+type LeaseTopUpsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Worker string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// 1 to 100; 0: 16.
+	MaxTopUps int32 `protobuf:"varint,2,opt,name=max_top_ups,json=maxTopUps,proto3" json:"max_top_ups,omitempty"`
+	// 1 to 600; 0: 60.
+	LeaseSeconds  int32 `protobuf:"varint,3,opt,name=lease_seconds,json=leaseSeconds,proto3" json:"lease_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseTopUpsRequest) Reset() {
+	*x = LeaseTopUpsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseTopUpsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseTopUpsRequest) ProtoMessage() {}
+
+func (x *LeaseTopUpsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseTopUpsRequest.ProtoReflect.Descriptor instead.
+func (*LeaseTopUpsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *LeaseTopUpsRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *LeaseTopUpsRequest) GetMaxTopUps() int32 {
+	if x != nil {
+		return x.MaxTopUps
+	}
+	return 0
+}
+
+func (x *LeaseTopUpsRequest) GetLeaseSeconds() int32 {
+	if x != nil {
+		return x.LeaseSeconds
+	}
+	return 0
+}
+
+// TopUpLease is the right to ask for one top-up, once.
+type TopUpLease struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopUp         *TopUp                 `protobuf:"bytes,1,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
+	LeaseToken    int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopUpLease) Reset() {
+	*x = TopUpLease{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopUpLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopUpLease) ProtoMessage() {}
+
+func (x *TopUpLease) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopUpLease.ProtoReflect.Descriptor instead.
+func (*TopUpLease) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *TopUpLease) GetTopUp() *TopUp {
+	if x != nil {
+		return x.TopUp
+	}
+	return nil
+}
+
+func (x *TopUpLease) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+func (x *TopUpLease) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+type LeaseTopUpsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leases        []*TopUpLease          `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseTopUpsResponse) Reset() {
+	*x = LeaseTopUpsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseTopUpsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseTopUpsResponse) ProtoMessage() {}
+
+func (x *LeaseTopUpsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseTopUpsResponse.ProtoReflect.Descriptor instead.
+func (*LeaseTopUpsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *LeaseTopUpsResponse) GetLeases() []*TopUpLease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+type SettleTopUpRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	TopUpId    string                 `protobuf:"bytes,1,opt,name=top_up_id,json=topUpId,proto3" json:"top_up_id,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	Outcome    TopUpOutcome           `protobuf:"varint,3,opt,name=outcome,proto3,enum=billingsvc.v1.TopUpOutcome" json:"outcome,omitempty"`
+	// What the sink said, e.g. an invoice id for SUCCEEDED, the reason otherwise.
+	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Milliseconds until the next attempt, for NOT_DONE and UNKNOWN.
+	RetryAfterMs  int64 `protobuf:"varint,5,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleTopUpRequest) Reset() {
+	*x = SettleTopUpRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleTopUpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleTopUpRequest) ProtoMessage() {}
+
+func (x *SettleTopUpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleTopUpRequest.ProtoReflect.Descriptor instead.
+func (*SettleTopUpRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *SettleTopUpRequest) GetTopUpId() string {
+	if x != nil {
+		return x.TopUpId
+	}
+	return ""
+}
+
+func (x *SettleTopUpRequest) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+func (x *SettleTopUpRequest) GetOutcome() TopUpOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return TopUpOutcome_TOP_UP_OUTCOME_UNSPECIFIED
+}
+
+func (x *SettleTopUpRequest) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *SettleTopUpRequest) GetRetryAfterMs() int64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+type SettleTopUpResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopUp         *TopUp                 `protobuf:"bytes,1,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleTopUpResponse) Reset() {
+	*x = SettleTopUpResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleTopUpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleTopUpResponse) ProtoMessage() {}
+
+func (x *SettleTopUpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleTopUpResponse.ProtoReflect.Descriptor instead.
+func (*SettleTopUpResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *SettleTopUpResponse) GetTopUp() *TopUp {
+	if x != nil {
+		return x.TopUp
+	}
+	return nil
+}
+
+type ListTopUpsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize      int32  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopUpsRequest) Reset() {
+	*x = ListTopUpsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopUpsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopUpsRequest) ProtoMessage() {}
+
+func (x *ListTopUpsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopUpsRequest.ProtoReflect.Descriptor instead.
+func (*ListTopUpsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ListTopUpsRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListTopUpsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTopUpsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListTopUpsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TopUps []*TopUp               `protobuf:"bytes,1,rep,name=top_ups,json=topUps,proto3" json:"top_ups,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopUpsResponse) Reset() {
+	*x = ListTopUpsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopUpsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopUpsResponse) ProtoMessage() {}
+
+func (x *ListTopUpsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopUpsResponse.ProtoReflect.Descriptor instead.
+func (*ListTopUpsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ListTopUpsResponse) GetTopUps() []*TopUp {
+	if x != nil {
+		return x.TopUps
+	}
+	return nil
+}
+
+func (x *ListTopUpsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Operation is something that somebody did to the books.
+type Operation struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	OperationId string                 `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	// Such as "requeue", "pause", "resume", "adjust", "markup", "rerate",
+	// "suspend", "unsuspend", "accept_drift", "top_up_rule".
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// Empty: of no single team.
+	TeamId string `protobuf:"bytes,3,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Actor  string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What exactly, as JSON.
+	Details       string                 `protobuf:"bytes,6,opt,name=details,proto3" json:"details,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *Operation) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+func (x *Operation) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Operation) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *Operation) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Operation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Operation) GetDetails() string {
+	if x != nil {
+		return x.Details
+	}
+	return ""
+}
+
+func (x *Operation) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+type ListOperationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize      int32  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationsRequest) Reset() {
+	*x = ListOperationsRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationsRequest) ProtoMessage() {}
+
+func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
+func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ListOperationsRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ListOperationsRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ListOperationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListOperationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListOperationsResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Operations []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationsResponse) Reset() {
+	*x = ListOperationsResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationsResponse) ProtoMessage() {}
+
+func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
+func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *ListOperationsResponse) GetOperations() []*Operation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+func (x *ListOperationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type AuditBillingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Check everything from the beginning, not only what came since the last
+	// audit.
+	Full          bool `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditBillingRequest) Reset() {
 	*x = AuditBillingRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[17]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +6436,7 @@ func (x *AuditBillingRequest) String() string {
 func (*AuditBillingRequest) ProtoMessage() {}
 
 func (x *AuditBillingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[17]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,26 +6449,34 @@ func (x *AuditBillingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingRequest.ProtoReflect.Descriptor instead.
 func (*AuditBillingRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{17}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *AuditBillingRequest) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
 }
 
 // TeamBilling is a team's sums.
 type TeamBilling struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	TeamId         string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
-	Events         int64                  `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
-	CostNanoUsd    int64                  `protobuf:"varint,3,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
-	BilledNanoUsd  int64                  `protobuf:"varint,4,opt,name=billed_nano_usd,json=billedNanoUsd,proto3" json:"billed_nano_usd,omitempty"`
-	ChargedNanoUsd int64                  `protobuf:"varint,5,opt,name=charged_nano_usd,json=chargedNanoUsd,proto3" json:"charged_nano_usd,omitempty"`
-	PostedNanoUsd  int64                  `protobuf:"varint,6,opt,name=posted_nano_usd,json=postedNanoUsd,proto3" json:"posted_nano_usd,omitempty"`
-	CarriedNanoUsd int64                  `protobuf:"varint,7,opt,name=carried_nano_usd,json=carriedNanoUsd,proto3" json:"carried_nano_usd,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Events int64                  `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
+	// Cost of the events that come from the ledger.
+	CostNanoUsd    int64 `protobuf:"varint,3,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	BilledNanoUsd  int64 `protobuf:"varint,4,opt,name=billed_nano_usd,json=billedNanoUsd,proto3" json:"billed_nano_usd,omitempty"`
+	ChargedNanoUsd int64 `protobuf:"varint,5,opt,name=charged_nano_usd,json=chargedNanoUsd,proto3" json:"charged_nano_usd,omitempty"`
+	PostedNanoUsd  int64 `protobuf:"varint,6,opt,name=posted_nano_usd,json=postedNanoUsd,proto3" json:"posted_nano_usd,omitempty"`
+	CarriedNanoUsd int64 `protobuf:"varint,7,opt,name=carried_nano_usd,json=carriedNanoUsd,proto3" json:"carried_nano_usd,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TeamBilling) Reset() {
 	*x = TeamBilling{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[18]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +6488,7 @@ func (x *TeamBilling) String() string {
 func (*TeamBilling) ProtoMessage() {}
 
 func (x *TeamBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[18]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +6501,7 @@ func (x *TeamBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamBilling.ProtoReflect.Descriptor instead.
 func (*TeamBilling) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{18}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *TeamBilling) GetTeamId() string {
@@ -1522,14 +6561,18 @@ type AuditBillingResponse struct {
 	// Cost of the rows in quarantine.
 	QuarantinedNanoUsd int64 `protobuf:"varint,3,opt,name=quarantined_nano_usd,json=quarantinedNanoUsd,proto3" json:"quarantined_nano_usd,omitempty"`
 	// What is wrong, one sentence each. Empty: the sums agree.
-	Faults        []string `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
+	Faults []string `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
+	// Events that this audit looked at, and those that earlier ones had found
+	// right.
+	EventsChecked int64 `protobuf:"varint,5,opt,name=events_checked,json=eventsChecked,proto3" json:"events_checked,omitempty"`
+	EventsTrusted int64 `protobuf:"varint,6,opt,name=events_trusted,json=eventsTrusted,proto3" json:"events_trusted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditBillingResponse) Reset() {
 	*x = AuditBillingResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[19]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +6584,7 @@ func (x *AuditBillingResponse) String() string {
 func (*AuditBillingResponse) ProtoMessage() {}
 
 func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[19]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +6597,7 @@ func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingResponse.ProtoReflect.Descriptor instead.
 func (*AuditBillingResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{19}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *AuditBillingResponse) GetTeams() []*TeamBilling {
@@ -1585,11 +6628,25 @@ func (x *AuditBillingResponse) GetFaults() []string {
 	return nil
 }
 
+func (x *AuditBillingResponse) GetEventsChecked() int64 {
+	if x != nil {
+		return x.EventsChecked
+	}
+	return 0
+}
+
+func (x *AuditBillingResponse) GetEventsTrusted() int64 {
+	if x != nil {
+		return x.EventsTrusted
+	}
+	return 0
+}
+
 var File_billingsvc_v1_billing_service_proto protoreflect.FileDescriptor
 
 const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\n" +
-	"#billingsvc/v1/billing_service.proto\x12\rbillingsvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x03\n" +
+	"#billingsvc/v1/billing_service.proto\x12\rbillingsvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x04\n" +
 	"\fBillingEvent\x12'\n" +
 	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12'\n" +
 	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x1d\n" +
@@ -1609,7 +6666,11 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x15\n" +
 	"\x06log_id\x18\f \x01(\x03R\x05logId\x12\x10\n" +
 	"\x03seq\x18\r \x01(\x03R\x03seq\x12\x14\n" +
-	"\x05model\x18\x0e \x01(\tR\x05model\"\xe7\x04\n" +
+	"\x05model\x18\x0e \x01(\tR\x05model\x12\x1a\n" +
+	"\bquantity\x18\x0f \x01(\x03R\bquantity\x12\x16\n" +
+	"\x06status\x18\x10 \x01(\tR\x06status\x12\x1a\n" +
+	"\bcorrects\x18\x11 \x01(\tR\bcorrects\x12\x16\n" +
+	"\x06reason\x18\x12 \x01(\tR\x06reason\"\xc1\x05\n" +
 	"\x06Charge\x12\x1b\n" +
 	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x10\n" +
@@ -1630,37 +6691,66 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x06due_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt\x129\n" +
 	"\n" +
 	"settled_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\x12,\n" +
-	"\x12shortfall_nano_usd\x18\x10 \x01(\x03R\x10shortfallNanoUsd\"\x10\n" +
+	"\x12shortfall_nano_usd\x18\x10 \x01(\x03R\x10shortfallNanoUsd\x12#\n" +
+	"\rsent_attempts\x18\x11 \x01(\x05R\fsentAttempts\x12\x1b\n" +
+	"\tkey_round\x18\x12 \x01(\x05R\bkeyRound\x12\x16\n" +
+	"\x06unsure\x18\x13 \x01(\bR\x06unsure\"\x10\n" +
 	"\x0eSyncNowRequest\"y\n" +
 	"\x0fSyncNowResponse\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x03R\x06events\x12\x18\n" +
 	"\acharges\x18\x03 \x01(\x03R\acharges\x12 \n" +
-	"\vquarantined\x18\x04 \x01(\x03R\vquarantined\"\x8e\x01\n" +
+	"\vquarantined\x18\x04 \x01(\x03R\vquarantined\"\xb7\x01\n" +
 	"\x18ListBillingEventsRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\x87\x01\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\"\x87\x01\n" +
 	"\x19ListBillingEventsResponse\x12B\n" +
 	"\x0ebilling_events\x18\x01 \x03(\v2\x1b.billingsvc.v1.BillingEventR\rbillingEvents\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n" +
 	"\x11GetBalanceRequest\x12\x17\n" +
-	"\ateam_id\x18\x01 \x01(\tR\x06teamId\"\x83\x02\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\"\xcf\x04\n" +
 	"\x12GetBalanceResponse\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12&\n" +
 	"\x0fbilled_nano_usd\x18\x02 \x01(\x03R\rbilledNanoUsd\x12(\n" +
 	"\x10charged_nano_usd\x18\x03 \x01(\x03R\x0echargedNanoUsd\x12&\n" +
 	"\x0fposted_nano_usd\x18\x04 \x01(\x03R\rpostedNanoUsd\x12(\n" +
 	"\x10carried_nano_usd\x18\x05 \x01(\x03R\x0ecarriedNanoUsd\x120\n" +
-	"\x14sink_balance_credits\x18\x06 \x01(\tR\x12sinkBalanceCredits\"s\n" +
+	"\x14sink_balance_credits\x18\x06 \x01(\tR\x12sinkBalanceCredits\x12&\n" +
+	"\x0fshadow_nano_usd\x18\a \x01(\x03R\rshadowNanoUsd\x12%\n" +
+	"\x0eshadow_credits\x18\b \x01(\tR\rshadowCredits\x12(\n" +
+	"\x10granted_nano_usd\x18\t \x01(\x03R\x0egrantedNanoUsd\x120\n" +
+	"\x14unconfirmed_nano_usd\x18\n" +
+	" \x01(\x03R\x12unconfirmedNanoUsd\x12'\n" +
+	"\x04gate\x18\v \x01(\v2\x13.billingsvc.v1.GateR\x04gate\x12\x16\n" +
+	"\x06paused\x18\f \x01(\bR\x06paused\x12-\n" +
+	"\x13open_drift_nano_usd\x18\r \x01(\x03R\x10openDriftNanoUsd\x12/\n" +
+	"\x06top_up\x18\x0e \x01(\v2\x18.billingsvc.v1.TopUpRuleR\x05topUp\"\xed\x02\n" +
+	"\x04Gate\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12.\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x18.billingsvc.v1.GateStateR\x05state\x12\x12\n" +
+	"\x04open\x18\x03 \x01(\bR\x04open\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"changed_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12;\n" +
+	"\vgrace_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"graceUntil\x12\x1e\n" +
+	"\n" +
+	"generation\x18\a \x01(\x03R\n" +
+	"generation\x121\n" +
+	"\x14announced_generation\x18\b \x01(\x03R\x13announcedGeneration\x12%\n" +
+	"\x0eannounce_error\x18\t \x01(\tR\rannounceError\"\x92\x01\n" +
 	"\x13LeaseChargesRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1f\n" +
 	"\vmax_charges\x18\x02 \x01(\x05R\n" +
 	"maxCharges\x12#\n" +
-	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\"\x92\x01\n" +
+	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\x12\x1d\n" +
+	"\n" +
+	"marks_sent\x18\x04 \x01(\bR\tmarksSent\"\x92\x01\n" +
 	"\x05Lease\x12-\n" +
 	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
@@ -1668,7 +6758,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"D\n" +
 	"\x14LeaseChargesResponse\x12,\n" +
-	"\x06leases\x18\x01 \x03(\v2\x14.billingsvc.v1.LeaseR\x06leases\"\xba\x02\n" +
+	"\x06leases\x18\x01 \x03(\v2\x14.billingsvc.v1.LeaseR\x06leases\"\xf5\x02\n" +
 	"\x13SettleChargeRequest\x12\x1b\n" +
 	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
@@ -1678,7 +6768,10 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12$\n" +
 	"\x0eretry_after_ms\x18\x06 \x01(\x03R\fretryAfterMs\x12(\n" +
 	"\x10applied_nano_usd\x18\a \x01(\x03R\x0eappliedNanoUsd\x120\n" +
-	"\x14sink_balance_credits\x18\b \x01(\tR\x12sinkBalanceCredits\"E\n" +
+	"\x14sink_balance_credits\x18\b \x01(\tR\x12sinkBalanceCredits\x12\x19\n" +
+	"\bnot_sent\x18\t \x01(\bR\anotSent\x12\x1e\n" +
+	"\vkey_used_up\x18\n" +
+	" \x01(\bR\tkeyUsedUp\"E\n" +
 	"\x14SettleChargeResponse\x12-\n" +
 	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"\x9b\x01\n" +
 	"\x12ListChargesRequest\x12\x17\n" +
@@ -1689,13 +6782,368 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"n\n" +
 	"\x13ListChargesResponse\x12/\n" +
 	"\acharges\x18\x01 \x03(\v2\x15.billingsvc.v1.ChargeR\acharges\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe4\x01\n" +
 	"\x15RequeueChargesRequest\x12\x1d\n" +
 	"\n" +
-	"charge_ids\x18\x01 \x03(\tR\tchargeIds\"I\n" +
+	"charge_ids\x18\x01 \x03(\tR\tchargeIds\x123\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1b.billingsvc.v1.ChargeFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
+	"\x14verified_not_applied\x18\x06 \x01(\bR\x12verifiedNotApplied\"\xef\x01\n" +
+	"\fChargeFilter\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12%\n" +
+	"\x0eerror_contains\x18\x02 \x01(\tR\rerrorContains\x12=\n" +
+	"\ffrozen_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vfrozenAfter\x12?\n" +
+	"\rfrozen_before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\ffrozenBefore\x12\x1f\n" +
+	"\vmax_charges\x18\x05 \x01(\x05R\n" +
+	"maxCharges\"}\n" +
 	"\x16RequeueChargesResponse\x12/\n" +
-	"\acharges\x18\x01 \x03(\v2\x15.billingsvc.v1.ChargeR\acharges\"\x15\n" +
-	"\x13AuditBillingRequest\"\x86\x02\n" +
+	"\acharges\x18\x01 \x03(\v2\x15.billingsvc.v1.ChargeR\acharges\x122\n" +
+	"\x15unverified_charge_ids\x18\x02 \x03(\tR\x13unverifiedChargeIds\"\xf8\x01\n" +
+	"\x14ResolveChargeRequest\x12\x1b\n" +
+	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x129\n" +
+	"\n" +
+	"resolution\x18\x02 \x01(\x0e2\x19.billingsvc.v1.ResolutionR\n" +
+	"resolution\x12(\n" +
+	"\x10applied_nano_usd\x18\x03 \x01(\x03R\x0eappliedNanoUsd\x12\x17\n" +
+	"\anew_key\x18\x04 \x01(\bR\x06newKey\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"F\n" +
+	"\x15ResolveChargeResponse\x12-\n" +
+	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"O\n" +
+	"\x0fMarkSentRequest\x12\x1b\n" +
+	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\"A\n" +
+	"\x10MarkSentResponse\x12-\n" +
+	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"v\n" +
+	"\x11RenewLeaseRequest\x12\x1b\n" +
+	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\x12#\n" +
+	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\"O\n" +
+	"\x12RenewLeaseResponse\x129\n" +
+	"\n" +
+	"expires_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x87\x01\n" +
+	"\x05Pause\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x127\n" +
+	"\tpaused_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bpausedAt\"k\n" +
+	"\x10PauseTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"?\n" +
+	"\x11PauseTeamResponse\x12*\n" +
+	"\x05pause\x18\x01 \x01(\v2\x14.billingsvc.v1.PauseR\x05pause\"l\n" +
+	"\x11ResumeTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\".\n" +
+	"\x12ResumeTeamResponse\x12\x18\n" +
+	"\aresumed\x18\x01 \x01(\bR\aresumed\"\x13\n" +
+	"\x11ListPausesRequest\"B\n" +
+	"\x12ListPausesResponse\x12,\n" +
+	"\x06pauses\x18\x01 \x03(\v2\x14.billingsvc.v1.PauseR\x06pauses\"\x81\x01\n" +
+	"\x13ListBalancesRequest\x12.\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x18.billingsvc.v1.GateStateR\x05state\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"}\n" +
+	"\x14ListBalancesResponse\x12=\n" +
+	"\bbalances\x18\x01 \x03(\v2!.billingsvc.v1.GetBalanceResponseR\bbalances\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc3\x03\n" +
+	"\x12RecordEventRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x03 \x01(\tR\teventType\x12\x1a\n" +
+	"\bquantity\x18\x04 \x01(\x03R\bquantity\x12$\n" +
+	"\x0eprice_nano_usd\x18\x05 \x01(\x03R\fpriceNanoUsd\x12\"\n" +
+	"\rcost_nano_usd\x18\x06 \x01(\x03R\vcostNanoUsd\x12\x1f\n" +
+	"\vsession_ids\x18\a \x03(\tR\n" +
+	"sessionIds\x12;\n" +
+	"\voccurred_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"occurredAt\x12K\n" +
+	"\bmetadata\x18\t \x03(\v2/.billingsvc.v1.RecordEventRequest.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"q\n" +
+	"\x13RecordEventResponse\x12@\n" +
+	"\rbilling_event\x18\x01 \x01(\v2\x1b.billingsvc.v1.BillingEventR\fbillingEvent\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\bR\acreated\"\xc8\x01\n" +
+	"\x14AdjustBalanceRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12$\n" +
+	"\x0eprice_nano_usd\x18\x03 \x01(\x03R\fpriceNanoUsd\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x1a\n" +
+	"\bcorrects\x18\x06 \x01(\tR\bcorrects\"s\n" +
+	"\x15AdjustBalanceResponse\x12@\n" +
+	"\rbilling_event\x18\x01 \x01(\v2\x1b.billingsvc.v1.BillingEventR\fbillingEvent\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\bR\acreated\"\x86\x02\n" +
+	"\n" +
+	"TeamMarkup\x12\x1b\n" +
+	"\tmarkup_id\x18\x01 \x01(\tR\bmarkupId\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x16\n" +
+	"\x06markup\x18\x03 \x01(\tR\x06markup\x12A\n" +
+	"\x0eeffective_from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveFrom\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xb4\x01\n" +
+	"\x10SetMarkupRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
+	"\x06markup\x18\x02 \x01(\tR\x06markup\x12A\n" +
+	"\x0eeffective_from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\reffectiveFrom\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"F\n" +
+	"\x11SetMarkupResponse\x121\n" +
+	"\x06markup\x18\x01 \x01(\v2\x19.billingsvc.v1.TeamMarkupR\x06markup\"i\n" +
+	"\x12ListMarkupsRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x99\x01\n" +
+	"\x13ListMarkupsResponse\x123\n" +
+	"\amarkups\x18\x01 \x03(\v2\x19.billingsvc.v1.TeamMarkupR\amarkups\x12%\n" +
+	"\x0edefault_markup\x18\x02 \x01(\tR\rdefaultMarkup\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xf0\x02\n" +
+	"\x0eQuarantinedRow\x12\x15\n" +
+	"\x06log_id\x18\x01 \x01(\x03R\x05logId\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x17\n" +
+	"\ateam_id\x18\x04 \x01(\tR\x06teamId\x12\x14\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\x12\"\n" +
+	"\rcost_nano_usd\x18\x06 \x01(\x03R\vcostNanoUsd\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x125\n" +
+	"\bended_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x129\n" +
+	"\n" +
+	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"\n" +
+	"rerated_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\treratedAt\"\x95\x01\n" +
+	"\x15ListQuarantineRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12'\n" +
+	"\x0finclude_rerated\x18\x02 \x01(\bR\x0eincludeRerated\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"s\n" +
+	"\x16ListQuarantineResponse\x121\n" +
+	"\x04rows\x18\x01 \x03(\v2\x1d.billingsvc.v1.QuarantinedRowR\x04rows\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
+	"\vLedgerPlace\x12\x15\n" +
+	"\x06log_id\x18\x01 \x01(\x03R\x05logId\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\"\xe8\x01\n" +
+	"\x17RerateQuarantineRequest\x122\n" +
+	"\x06places\x18\x01 \x03(\v2\x1a.billingsvc.v1.LedgerPlaceR\x06places\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12'\n" +
+	"\rcost_nano_usd\x18\x03 \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reasonB\x10\n" +
+	"\x0e_cost_nano_usd\"\xaa\x01\n" +
+	"\x18RerateQuarantineResponse\x12B\n" +
+	"\x0ebilling_events\x18\x01 \x03(\v2\x1b.billingsvc.v1.BillingEventR\rbillingEvents\x12J\n" +
+	"\x11still_quarantined\x18\x02 \x03(\v2\x1d.billingsvc.v1.QuarantinedRowR\x10stillQuarantined\"[\n" +
+	"\x12SuspendTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\">\n" +
+	"\x13SuspendTeamResponse\x12'\n" +
+	"\x04gate\x18\x01 \x01(\v2\x13.billingsvc.v1.GateR\x04gate\"]\n" +
+	"\x14UnsuspendTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\"@\n" +
+	"\x15UnsuspendTeamResponse\x12'\n" +
+	"\x04gate\x18\x01 \x01(\v2\x13.billingsvc.v1.GateR\x04gate\"\xb3\x02\n" +
+	"\n" +
+	"Transition\x12#\n" +
+	"\rtransition_id\x18\x01 \x01(\tR\ftransitionId\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12,\n" +
+	"\x04from\x18\x03 \x01(\x0e2\x18.billingsvc.v1.GateStateR\x04from\x12(\n" +
+	"\x02to\x18\x04 \x01(\x0e2\x18.billingsvc.v1.GateStateR\x02to\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12&\n" +
+	"\x0fshadow_nano_usd\x18\a \x01(\x03R\rshadowNanoUsd\x129\n" +
+	"\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"m\n" +
+	"\x16ListTransitionsRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"~\n" +
+	"\x17ListTransitionsResponse\x12;\n" +
+	"\vtransitions\x18\x01 \x03(\v2\x19.billingsvc.v1.TransitionR\vtransitions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"A\n" +
+	"\x10NudgeTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\")\n" +
+	"\x11NudgeTeamResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\"\x92\x01\n" +
+	"\x1bLeaseReconciliationsRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1b\n" +
+	"\tmax_teams\x18\x02 \x01(\x05R\bmaxTeams\x12#\n" +
+	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\x12\x19\n" +
+	"\bteam_ids\x18\x04 \x03(\tR\ateamIds\"\xcc\x01\n" +
+	"\x13ReconciliationLease\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12@\n" +
+	"\x10doubtful_charges\x18\x04 \x03(\v2\x15.billingsvc.v1.ChargeR\x0fdoubtfulCharges\"Z\n" +
+	"\x1cLeaseReconciliationsResponse\x12:\n" +
+	"\x06leases\x18\x01 \x03(\v2\".billingsvc.v1.ReconciliationLeaseR\x06leases\"\x82\x03\n" +
+	"\x14ReportBalanceRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\x12\x1d\n" +
+	"\n" +
+	"no_balance\x18\x03 \x01(\bR\tnoBalance\x12'\n" +
+	"\x0fbalance_credits\x18\x04 \x01(\tR\x0ebalanceCredits\x12#\n" +
+	"\rusage_credits\x18\x05 \x01(\tR\fusageCredits\x12>\n" +
+	"\rnext_reset_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vnextResetAt\x12;\n" +
+	"\vobserved_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"observedAt\x12(\n" +
+	"\x10found_charge_ids\x18\b \x03(\tR\x0efoundChargeIds\x12\x1c\n" +
+	"\tunlimited\x18\t \x01(\bR\tunlimited\"\xa7\x06\n" +
+	"\x0eReconciliation\x12+\n" +
+	"\x11reconciliation_id\x18\x01 \x01(\tR\x10reconciliationId\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x121\n" +
+	"\x15sink_balance_nano_usd\x18\x03 \x01(\x03R\x12sinkBalanceNanoUsd\x12-\n" +
+	"\x13sink_usage_nano_usd\x18\x04 \x01(\x03R\x10sinkUsageNanoUsd\x129\n" +
+	"\x19expected_balance_nano_usd\x18\x05 \x01(\x03R\x16expectedBalanceNanoUsd\x125\n" +
+	"\x17expected_usage_nano_usd\x18\x06 \x01(\x03R\x14expectedUsageNanoUsd\x120\n" +
+	"\x14unconfirmed_nano_usd\x18\a \x01(\x03R\x12unconfirmedNanoUsd\x12$\n" +
+	"\x0edrift_nano_usd\x18\b \x01(\x03R\fdriftNanoUsd\x12/\n" +
+	"\x14usage_drift_nano_usd\x18\t \x01(\x03R\x11usageDriftNanoUsd\x12/\n" +
+	"\x05class\x18\n" +
+	" \x01(\x0e2\x19.billingsvc.v1.DriftClassR\x05class\x12\x14\n" +
+	"\x05fixed\x18\v \x01(\bR\x05fixed\x12\x14\n" +
+	"\x05alarm\x18\f \x01(\bR\x05alarm\x12\x1d\n" +
+	"\n" +
+	"charge_ids\x18\r \x03(\tR\tchargeIds\x12\x16\n" +
+	"\x06detail\x18\x0e \x01(\tR\x06detail\x123\n" +
+	"\x16shadow_before_nano_usd\x18\x0f \x01(\x03R\x13shadowBeforeNanoUsd\x121\n" +
+	"\x15shadow_after_nano_usd\x18\x10 \x01(\x03R\x12shadowAfterNanoUsd\x12;\n" +
+	"\vobserved_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"observedAt\x129\n" +
+	"\n" +
+	"created_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\xaf\x01\n" +
+	"\x15ReportBalanceResponse\x12E\n" +
+	"\x0ereconciliation\x18\x01 \x01(\v2\x1d.billingsvc.v1.ReconciliationR\x0ereconciliation\x12'\n" +
+	"\x04gate\x18\x02 \x01(\v2\x13.billingsvc.v1.GateR\x04gate\x12&\n" +
+	"\x0fshadow_nano_usd\x18\x03 \x01(\x03R\rshadowNanoUsd\"\x92\x01\n" +
+	"\x1aListReconciliationsRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1f\n" +
+	"\vonly_faults\x18\x02 \x01(\bR\n" +
+	"onlyFaults\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\x8e\x01\n" +
+	"\x1bListReconciliationsResponse\x12G\n" +
+	"\x0freconciliations\x18\x01 \x03(\v2\x1d.billingsvc.v1.ReconciliationR\x0freconciliations\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x88\x01\n" +
+	"\x12AcceptDriftRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12+\n" +
+	"\x11reconciliation_id\x18\x02 \x01(\tR\x10reconciliationId\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"f\n" +
+	"\x13AcceptDriftResponse\x12'\n" +
+	"\x04gate\x18\x01 \x01(\v2\x13.billingsvc.v1.GateR\x04gate\x12&\n" +
+	"\x0fshadow_nano_usd\x18\x02 \x01(\x03R\rshadowNanoUsd\"\xf3\x01\n" +
+	"\tTopUpRule\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\x12$\n" +
+	"\x0ebelow_nano_usd\x18\x03 \x01(\x03R\fbelowNanoUsd\x12&\n" +
+	"\x0famount_nano_usd\x18\x04 \x01(\x03R\ramountNanoUsd\x12\"\n" +
+	"\rmax_per_month\x18\x05 \x01(\x05R\vmaxPerMonth\x12\x1a\n" +
+	"\bdeclined\x18\x06 \x01(\bR\bdeclined\x12%\n" +
+	"\x0edecline_reason\x18\a \x01(\tR\rdeclineReason\"\xe4\x01\n" +
+	"\x0fSetTopUpRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x18\n" +
+	"\aenabled\x18\x02 \x01(\bR\aenabled\x12$\n" +
+	"\x0ebelow_nano_usd\x18\x03 \x01(\x03R\fbelowNanoUsd\x12&\n" +
+	"\x0famount_nano_usd\x18\x04 \x01(\x03R\ramountNanoUsd\x12\"\n" +
+	"\rmax_per_month\x18\x05 \x01(\x05R\vmaxPerMonth\x12\x14\n" +
+	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"@\n" +
+	"\x10SetTopUpResponse\x12,\n" +
+	"\x04rule\x18\x01 \x01(\v2\x18.billingsvc.v1.TopUpRuleR\x04rule\"\xb9\x03\n" +
+	"\x05TopUp\x12\x1a\n" +
+	"\ttop_up_id\x18\x01 \x01(\tR\atopUpId\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12&\n" +
+	"\x0famount_nano_usd\x18\x03 \x01(\x03R\ramountNanoUsd\x12/\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x19.billingsvc.v1.TopUpStateR\x05state\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x06 \x01(\tR\tlastError\x129\n" +
+	"\n" +
+	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12>\n" +
+	"\rfirst_sent_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vfirstSentAt\x121\n" +
+	"\x06due_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt\x129\n" +
+	"\n" +
+	"settled_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\"q\n" +
+	"\x12LeaseTopUpsRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1e\n" +
+	"\vmax_top_ups\x18\x02 \x01(\x05R\tmaxTopUps\x12#\n" +
+	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\"\x95\x01\n" +
+	"\n" +
+	"TopUpLease\x12+\n" +
+	"\x06top_up\x18\x01 \x01(\v2\x14.billingsvc.v1.TopUpR\x05topUp\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"H\n" +
+	"\x13LeaseTopUpsResponse\x121\n" +
+	"\x06leases\x18\x01 \x03(\v2\x19.billingsvc.v1.TopUpLeaseR\x06leases\"\xc6\x01\n" +
+	"\x12SettleTopUpRequest\x12\x1a\n" +
+	"\ttop_up_id\x18\x01 \x01(\tR\atopUpId\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\x125\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x1b.billingsvc.v1.TopUpOutcomeR\aoutcome\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs\"B\n" +
+	"\x13SettleTopUpResponse\x12+\n" +
+	"\x06top_up\x18\x01 \x01(\v2\x14.billingsvc.v1.TopUpR\x05topUp\"h\n" +
+	"\x11ListTopUpsRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"k\n" +
+	"\x12ListTopUpsResponse\x12-\n" +
+	"\atop_ups\x18\x01 \x03(\v2\x14.billingsvc.v1.TopUpR\x06topUps\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe2\x01\n" +
+	"\tOperation\x12!\n" +
+	"\foperation_id\x18\x01 \x01(\tR\voperationId\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x17\n" +
+	"\ateam_id\x18\x03 \x01(\tR\x06teamId\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\adetails\x18\x06 \x01(\tR\adetails\x129\n" +
+	"\n" +
+	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x84\x01\n" +
+	"\x15ListOperationsRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"z\n" +
+	"\x16ListOperationsResponse\x128\n" +
+	"\n" +
+	"operations\x18\x01 \x03(\v2\x18.billingsvc.v1.OperationR\n" +
+	"operations\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\")\n" +
+	"\x13AuditBillingRequest\x12\x12\n" +
+	"\x04full\x18\x01 \x01(\bR\x04full\"\x86\x02\n" +
 	"\vTeamBilling\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x03R\x06events\x12\"\n" +
@@ -1703,26 +7151,74 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x0fbilled_nano_usd\x18\x04 \x01(\x03R\rbilledNanoUsd\x12(\n" +
 	"\x10charged_nano_usd\x18\x05 \x01(\x03R\x0echargedNanoUsd\x12&\n" +
 	"\x0fposted_nano_usd\x18\x06 \x01(\x03R\rpostedNanoUsd\x12(\n" +
-	"\x10carried_nano_usd\x18\a \x01(\x03R\x0ecarriedNanoUsd\"\xb4\x01\n" +
+	"\x10carried_nano_usd\x18\a \x01(\x03R\x0ecarriedNanoUsd\"\x82\x02\n" +
 	"\x14AuditBillingResponse\x120\n" +
 	"\x05teams\x18\x01 \x03(\v2\x1a.billingsvc.v1.TeamBillingR\x05teams\x12 \n" +
 	"\vquarantined\x18\x02 \x01(\x03R\vquarantined\x120\n" +
 	"\x14quarantined_nano_usd\x18\x03 \x01(\x03R\x12quarantinedNanoUsd\x12\x16\n" +
-	"\x06faults\x18\x04 \x03(\tR\x06faults*\xa9\x01\n" +
+	"\x06faults\x18\x04 \x03(\tR\x06faults\x12%\n" +
+	"\x0eevents_checked\x18\x05 \x01(\x03R\reventsChecked\x12%\n" +
+	"\x0eevents_trusted\x18\x06 \x01(\x03R\reventsTrusted*\xa9\x01\n" +
 	"\vChargeState\x12\x1c\n" +
 	"\x18CHARGE_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CHARGE_STATE_PENDING\x10\x01\x12\x17\n" +
 	"\x13CHARGE_STATE_POSTED\x10\x02\x12\x16\n" +
 	"\x12CHARGE_STATE_SHORT\x10\x03\x12\x1a\n" +
 	"\x16CHARGE_STATE_AMBIGUOUS\x10\x04\x12\x15\n" +
-	"\x11CHARGE_STATE_DEAD\x10\x05*\xcd\x01\n" +
+	"\x11CHARGE_STATE_DEAD\x10\x05*\xbb\x01\n" +
+	"\tGateState\x12\x1a\n" +
+	"\x16GATE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17GATE_STATE_UNCONFIGURED\x10\x01\x12\x14\n" +
+	"\x10GATE_STATE_TRIAL\x10\x02\x12\x15\n" +
+	"\x11GATE_STATE_ACTIVE\x10\x03\x12\x14\n" +
+	"\x10GATE_STATE_GRACE\x10\x04\x12\x18\n" +
+	"\x14GATE_STATE_EXHAUSTED\x10\x05\x12\x18\n" +
+	"\x14GATE_STATE_SUSPENDED\x10\x06*\xf0\x01\n" +
 	"\x0eAttemptOutcome\x12\x1f\n" +
 	"\x1bATTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ATTEMPT_OUTCOME_APPLIED\x10\x01\x12\"\n" +
 	"\x1eATTEMPT_OUTCOME_PARTLY_APPLIED\x10\x02\x12\x1f\n" +
 	"\x1bATTEMPT_OUTCOME_NOT_APPLIED\x10\x03\x12\x1b\n" +
 	"\x17ATTEMPT_OUTCOME_UNKNOWN\x10\x04\x12\x1b\n" +
-	"\x17ATTEMPT_OUTCOME_REFUSED\x10\x052\xc9\a\n" +
+	"\x17ATTEMPT_OUTCOME_REFUSED\x10\x05\x12!\n" +
+	"\x1dATTEMPT_OUTCOME_NEVER_APPLIED\x10\x06*\\\n" +
+	"\n" +
+	"Resolution\x12\x1a\n" +
+	"\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12RESOLUTION_APPLIED\x10\x01\x12\x1a\n" +
+	"\x16RESOLUTION_NOT_APPLIED\x10\x02*\x92\x03\n" +
+	"\n" +
+	"DriftClass\x12\x1b\n" +
+	"\x17DRIFT_CLASS_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10DRIFT_CLASS_NONE\x10\x01\x12\x18\n" +
+	"\x14DRIFT_CLASS_ROUNDING\x10\x02\x12\x18\n" +
+	"\x14DRIFT_CLASS_BASELINE\x10\x03\x12\x19\n" +
+	"\x15DRIFT_CLASS_IN_FLIGHT\x10\x04\x12\x1d\n" +
+	"\x19DRIFT_CLASS_DOUBT_APPLIED\x10\x05\x12\x15\n" +
+	"\x11DRIFT_CLASS_GRANT\x10\x06\x12\x1d\n" +
+	"\x19DRIFT_CLASS_GRANT_REMOVED\x10\a\x12\x15\n" +
+	"\x11DRIFT_CLASS_RESET\x10\b\x12\x1e\n" +
+	"\x1aDRIFT_CLASS_MISSING_CHARGE\x10\t\x12\x1d\n" +
+	"\x19DRIFT_CLASS_DOUBLE_CHARGE\x10\n" +
+	"\x12\x1b\n" +
+	"\x17DRIFT_CLASS_UNEXPLAINED\x10\v\x12\x1a\n" +
+	"\x16DRIFT_CLASS_NO_BALANCE\x10\f\x12\x1e\n" +
+	"\x1aDRIFT_CLASS_CUSTOMER_RESET\x10\r*\xae\x01\n" +
+	"\n" +
+	"TopUpState\x12\x1c\n" +
+	"\x18TOP_UP_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14TOP_UP_STATE_PENDING\x10\x01\x12\x1a\n" +
+	"\x16TOP_UP_STATE_SUCCEEDED\x10\x02\x12\x19\n" +
+	"\x15TOP_UP_STATE_DECLINED\x10\x03\x12\x17\n" +
+	"\x13TOP_UP_STATE_FAILED\x10\x04\x12\x18\n" +
+	"\x14TOP_UP_STATE_UNKNOWN\x10\x05*\xbe\x01\n" +
+	"\fTopUpOutcome\x12\x1e\n" +
+	"\x1aTOP_UP_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18TOP_UP_OUTCOME_SUCCEEDED\x10\x01\x12\x1b\n" +
+	"\x17TOP_UP_OUTCOME_DECLINED\x10\x02\x12\x1b\n" +
+	"\x17TOP_UP_OUTCOME_NOT_DONE\x10\x03\x12\x1a\n" +
+	"\x16TOP_UP_OUTCOME_UNKNOWN\x10\x04\x12\x1a\n" +
+	"\x16TOP_UP_OUTCOME_REFUSED\x10\x052\xeb \n" +
 	"\x0eBillingService\x12e\n" +
 	"\aSyncNow\x12\x1d.billingsvc.v1.SyncNowRequest\x1a\x1e.billingsvc.v1.SyncNowResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/billing:sync\x12\x82\x01\n" +
 	"\x11ListBillingEvents\x12'.billingsvc.v1.ListBillingEventsRequest\x1a(.billingsvc.v1.ListBillingEventsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/billing_events\x12q\n" +
@@ -1731,7 +7227,37 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\fLeaseCharges\x12\".billingsvc.v1.LeaseChargesRequest\x1a#.billingsvc.v1.LeaseChargesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/charges:lease\x12\x82\x01\n" +
 	"\fSettleCharge\x12\".billingsvc.v1.SettleChargeRequest\x1a#.billingsvc.v1.SettleChargeResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/charges/{charge_id}/settle\x12i\n" +
 	"\vListCharges\x12!.billingsvc.v1.ListChargesRequest\x1a\".billingsvc.v1.ListChargesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/charges\x12}\n" +
-	"\x0eRequeueCharges\x12$.billingsvc.v1.RequeueChargesRequest\x1a%.billingsvc.v1.RequeueChargesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/charges:requeue\x12r\n" +
+	"\x0eRequeueCharges\x12$.billingsvc.v1.RequeueChargesRequest\x1a%.billingsvc.v1.RequeueChargesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/charges:requeue\x12\x86\x01\n" +
+	"\rResolveCharge\x12#.billingsvc.v1.ResolveChargeRequest\x1a$.billingsvc.v1.ResolveChargeResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/charges/{charge_id}/resolve\x12t\n" +
+	"\bMarkSent\x12\x1e.billingsvc.v1.MarkSentRequest\x1a\x1f.billingsvc.v1.MarkSentResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/charges/{charge_id}/sent\x12{\n" +
+	"\n" +
+	"RenewLease\x12 .billingsvc.v1.RenewLeaseRequest\x1a!.billingsvc.v1.RenewLeaseResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/charges/{charge_id}/renew\x12l\n" +
+	"\tPauseTeam\x12\x1f.billingsvc.v1.PauseTeamRequest\x1a .billingsvc.v1.PauseTeamResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/billing:pause\x12p\n" +
+	"\n" +
+	"ResumeTeam\x12 .billingsvc.v1.ResumeTeamRequest\x1a!.billingsvc.v1.ResumeTeamResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/billing:resume\x12m\n" +
+	"\n" +
+	"ListPauses\x12 .billingsvc.v1.ListPausesRequest\x1a!.billingsvc.v1.ListPausesResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/billing/pauses\x12m\n" +
+	"\fListBalances\x12\".billingsvc.v1.ListBalancesRequest\x1a#.billingsvc.v1.ListBalancesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/balances\x12s\n" +
+	"\vRecordEvent\x12!.billingsvc.v1.RecordEventRequest\x1a\".billingsvc.v1.RecordEventResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/billing_events\x12\x84\x01\n" +
+	"\rAdjustBalance\x12#.billingsvc.v1.AdjustBalanceRequest\x1a$.billingsvc.v1.AdjustBalanceResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/balances/{team_id}/adjust\x12p\n" +
+	"\tSetMarkup\x12\x1f.billingsvc.v1.SetMarkupRequest\x1a .billingsvc.v1.SetMarkupResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/markups/{team_id}\x12i\n" +
+	"\vListMarkups\x12!.billingsvc.v1.ListMarkupsRequest\x1a\".billingsvc.v1.ListMarkupsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/markups\x12u\n" +
+	"\x0eListQuarantine\x12$.billingsvc.v1.ListQuarantineRequest\x1a%.billingsvc.v1.ListQuarantineResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/quarantine\x12\x85\x01\n" +
+	"\x10RerateQuarantine\x12&.billingsvc.v1.RerateQuarantineRequest\x1a'.billingsvc.v1.RerateQuarantineResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/quarantine:rerate\x12|\n" +
+	"\vSuspendTeam\x12!.billingsvc.v1.SuspendTeamRequest\x1a\".billingsvc.v1.SuspendTeamResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/gates/{team_id}/suspend\x12\x84\x01\n" +
+	"\rUnsuspendTeam\x12#.billingsvc.v1.UnsuspendTeamRequest\x1a$.billingsvc.v1.UnsuspendTeamResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/gates/{team_id}/unsuspend\x12\x7f\n" +
+	"\x0fListTransitions\x12%.billingsvc.v1.ListTransitionsRequest\x1a&.billingsvc.v1.ListTransitionsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/gates/transitions\x12~\n" +
+	"\tNudgeTeam\x12\x1f.billingsvc.v1.NudgeTeamRequest\x1a .billingsvc.v1.NudgeTeamResponse\".\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/reconciliations/{team_id}/nudge\x12\x95\x01\n" +
+	"\x14LeaseReconciliations\x12*.billingsvc.v1.LeaseReconciliationsRequest\x1a+.billingsvc.v1.LeaseReconciliationsResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/reconciliations:lease\x12\x8b\x01\n" +
+	"\rReportBalance\x12#.billingsvc.v1.ReportBalanceRequest\x1a$.billingsvc.v1.ReportBalanceResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/reconciliations/{team_id}/report\x12\x89\x01\n" +
+	"\x13ListReconciliations\x12).billingsvc.v1.ListReconciliationsRequest\x1a*.billingsvc.v1.ListReconciliationsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/reconciliations\x12\x85\x01\n" +
+	"\vAcceptDrift\x12!.billingsvc.v1.AcceptDriftRequest\x1a\".billingsvc.v1.AcceptDriftResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/reconciliations/{team_id}/accept\x12r\n" +
+	"\bSetTopUp\x12\x1e.billingsvc.v1.SetTopUpRequest\x1a\x1f.billingsvc.v1.SetTopUpResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\x1a\x1a/v1/top_ups/{team_id}/rule\x12r\n" +
+	"\vLeaseTopUps\x12!.billingsvc.v1.LeaseTopUpsRequest\x1a\".billingsvc.v1.LeaseTopUpsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/top_ups:lease\x12\x7f\n" +
+	"\vSettleTopUp\x12!.billingsvc.v1.SettleTopUpRequest\x1a\".billingsvc.v1.SettleTopUpResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/top_ups/{top_up_id}/settle\x12f\n" +
+	"\n" +
+	"ListTopUps\x12 .billingsvc.v1.ListTopUpsRequest\x1a!.billingsvc.v1.ListTopUpsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/top_ups\x12}\n" +
+	"\x0eListOperations\x12$.billingsvc.v1.ListOperationsRequest\x1a%.billingsvc.v1.ListOperationsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/billing/operations\x12r\n" +
 	"\fAuditBilling\x12\".billingsvc.v1.AuditBillingRequest\x1a#.billingsvc.v1.AuditBillingResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x11/v1/billing:auditB\xc1\x01\n" +
 	"\x11com.billingsvc.v1B\x13BillingServiceProtoP\x01ZBgithub.com/proliferate-ai/llm-proxy/gen/billingsvc/v1;billingsvcv1\xa2\x02\x03BXX\xaa\x02\rBillingsvc.V1\xca\x02\rBillingsvc\\V1\xe2\x02\x19Billingsvc\\V1\\GPBMetadata\xea\x02\x0eBillingsvc::V1b\x06proto3"
 
@@ -1747,72 +7273,260 @@ func file_billingsvc_v1_billing_service_proto_rawDescGZIP() []byte {
 	return file_billingsvc_v1_billing_service_proto_rawDescData
 }
 
-var file_billingsvc_v1_billing_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_billingsvc_v1_billing_service_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_billingsvc_v1_billing_service_proto_goTypes = []any{
-	(ChargeState)(0),                  // 0: billingsvc.v1.ChargeState
-	(AttemptOutcome)(0),               // 1: billingsvc.v1.AttemptOutcome
-	(*BillingEvent)(nil),              // 2: billingsvc.v1.BillingEvent
-	(*Charge)(nil),                    // 3: billingsvc.v1.Charge
-	(*SyncNowRequest)(nil),            // 4: billingsvc.v1.SyncNowRequest
-	(*SyncNowResponse)(nil),           // 5: billingsvc.v1.SyncNowResponse
-	(*ListBillingEventsRequest)(nil),  // 6: billingsvc.v1.ListBillingEventsRequest
-	(*ListBillingEventsResponse)(nil), // 7: billingsvc.v1.ListBillingEventsResponse
-	(*GetBalanceRequest)(nil),         // 8: billingsvc.v1.GetBalanceRequest
-	(*GetBalanceResponse)(nil),        // 9: billingsvc.v1.GetBalanceResponse
-	(*LeaseChargesRequest)(nil),       // 10: billingsvc.v1.LeaseChargesRequest
-	(*Lease)(nil),                     // 11: billingsvc.v1.Lease
-	(*LeaseChargesResponse)(nil),      // 12: billingsvc.v1.LeaseChargesResponse
-	(*SettleChargeRequest)(nil),       // 13: billingsvc.v1.SettleChargeRequest
-	(*SettleChargeResponse)(nil),      // 14: billingsvc.v1.SettleChargeResponse
-	(*ListChargesRequest)(nil),        // 15: billingsvc.v1.ListChargesRequest
-	(*ListChargesResponse)(nil),       // 16: billingsvc.v1.ListChargesResponse
-	(*RequeueChargesRequest)(nil),     // 17: billingsvc.v1.RequeueChargesRequest
-	(*RequeueChargesResponse)(nil),    // 18: billingsvc.v1.RequeueChargesResponse
-	(*AuditBillingRequest)(nil),       // 19: billingsvc.v1.AuditBillingRequest
-	(*TeamBilling)(nil),               // 20: billingsvc.v1.TeamBilling
-	(*AuditBillingResponse)(nil),      // 21: billingsvc.v1.AuditBillingResponse
-	(*timestamppb.Timestamp)(nil),     // 22: google.protobuf.Timestamp
+	(ChargeState)(0),                     // 0: billingsvc.v1.ChargeState
+	(GateState)(0),                       // 1: billingsvc.v1.GateState
+	(AttemptOutcome)(0),                  // 2: billingsvc.v1.AttemptOutcome
+	(Resolution)(0),                      // 3: billingsvc.v1.Resolution
+	(DriftClass)(0),                      // 4: billingsvc.v1.DriftClass
+	(TopUpState)(0),                      // 5: billingsvc.v1.TopUpState
+	(TopUpOutcome)(0),                    // 6: billingsvc.v1.TopUpOutcome
+	(*BillingEvent)(nil),                 // 7: billingsvc.v1.BillingEvent
+	(*Charge)(nil),                       // 8: billingsvc.v1.Charge
+	(*SyncNowRequest)(nil),               // 9: billingsvc.v1.SyncNowRequest
+	(*SyncNowResponse)(nil),              // 10: billingsvc.v1.SyncNowResponse
+	(*ListBillingEventsRequest)(nil),     // 11: billingsvc.v1.ListBillingEventsRequest
+	(*ListBillingEventsResponse)(nil),    // 12: billingsvc.v1.ListBillingEventsResponse
+	(*GetBalanceRequest)(nil),            // 13: billingsvc.v1.GetBalanceRequest
+	(*GetBalanceResponse)(nil),           // 14: billingsvc.v1.GetBalanceResponse
+	(*Gate)(nil),                         // 15: billingsvc.v1.Gate
+	(*LeaseChargesRequest)(nil),          // 16: billingsvc.v1.LeaseChargesRequest
+	(*Lease)(nil),                        // 17: billingsvc.v1.Lease
+	(*LeaseChargesResponse)(nil),         // 18: billingsvc.v1.LeaseChargesResponse
+	(*SettleChargeRequest)(nil),          // 19: billingsvc.v1.SettleChargeRequest
+	(*SettleChargeResponse)(nil),         // 20: billingsvc.v1.SettleChargeResponse
+	(*ListChargesRequest)(nil),           // 21: billingsvc.v1.ListChargesRequest
+	(*ListChargesResponse)(nil),          // 22: billingsvc.v1.ListChargesResponse
+	(*RequeueChargesRequest)(nil),        // 23: billingsvc.v1.RequeueChargesRequest
+	(*ChargeFilter)(nil),                 // 24: billingsvc.v1.ChargeFilter
+	(*RequeueChargesResponse)(nil),       // 25: billingsvc.v1.RequeueChargesResponse
+	(*ResolveChargeRequest)(nil),         // 26: billingsvc.v1.ResolveChargeRequest
+	(*ResolveChargeResponse)(nil),        // 27: billingsvc.v1.ResolveChargeResponse
+	(*MarkSentRequest)(nil),              // 28: billingsvc.v1.MarkSentRequest
+	(*MarkSentResponse)(nil),             // 29: billingsvc.v1.MarkSentResponse
+	(*RenewLeaseRequest)(nil),            // 30: billingsvc.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),           // 31: billingsvc.v1.RenewLeaseResponse
+	(*Pause)(nil),                        // 32: billingsvc.v1.Pause
+	(*PauseTeamRequest)(nil),             // 33: billingsvc.v1.PauseTeamRequest
+	(*PauseTeamResponse)(nil),            // 34: billingsvc.v1.PauseTeamResponse
+	(*ResumeTeamRequest)(nil),            // 35: billingsvc.v1.ResumeTeamRequest
+	(*ResumeTeamResponse)(nil),           // 36: billingsvc.v1.ResumeTeamResponse
+	(*ListPausesRequest)(nil),            // 37: billingsvc.v1.ListPausesRequest
+	(*ListPausesResponse)(nil),           // 38: billingsvc.v1.ListPausesResponse
+	(*ListBalancesRequest)(nil),          // 39: billingsvc.v1.ListBalancesRequest
+	(*ListBalancesResponse)(nil),         // 40: billingsvc.v1.ListBalancesResponse
+	(*RecordEventRequest)(nil),           // 41: billingsvc.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),          // 42: billingsvc.v1.RecordEventResponse
+	(*AdjustBalanceRequest)(nil),         // 43: billingsvc.v1.AdjustBalanceRequest
+	(*AdjustBalanceResponse)(nil),        // 44: billingsvc.v1.AdjustBalanceResponse
+	(*TeamMarkup)(nil),                   // 45: billingsvc.v1.TeamMarkup
+	(*SetMarkupRequest)(nil),             // 46: billingsvc.v1.SetMarkupRequest
+	(*SetMarkupResponse)(nil),            // 47: billingsvc.v1.SetMarkupResponse
+	(*ListMarkupsRequest)(nil),           // 48: billingsvc.v1.ListMarkupsRequest
+	(*ListMarkupsResponse)(nil),          // 49: billingsvc.v1.ListMarkupsResponse
+	(*QuarantinedRow)(nil),               // 50: billingsvc.v1.QuarantinedRow
+	(*ListQuarantineRequest)(nil),        // 51: billingsvc.v1.ListQuarantineRequest
+	(*ListQuarantineResponse)(nil),       // 52: billingsvc.v1.ListQuarantineResponse
+	(*LedgerPlace)(nil),                  // 53: billingsvc.v1.LedgerPlace
+	(*RerateQuarantineRequest)(nil),      // 54: billingsvc.v1.RerateQuarantineRequest
+	(*RerateQuarantineResponse)(nil),     // 55: billingsvc.v1.RerateQuarantineResponse
+	(*SuspendTeamRequest)(nil),           // 56: billingsvc.v1.SuspendTeamRequest
+	(*SuspendTeamResponse)(nil),          // 57: billingsvc.v1.SuspendTeamResponse
+	(*UnsuspendTeamRequest)(nil),         // 58: billingsvc.v1.UnsuspendTeamRequest
+	(*UnsuspendTeamResponse)(nil),        // 59: billingsvc.v1.UnsuspendTeamResponse
+	(*Transition)(nil),                   // 60: billingsvc.v1.Transition
+	(*ListTransitionsRequest)(nil),       // 61: billingsvc.v1.ListTransitionsRequest
+	(*ListTransitionsResponse)(nil),      // 62: billingsvc.v1.ListTransitionsResponse
+	(*NudgeTeamRequest)(nil),             // 63: billingsvc.v1.NudgeTeamRequest
+	(*NudgeTeamResponse)(nil),            // 64: billingsvc.v1.NudgeTeamResponse
+	(*LeaseReconciliationsRequest)(nil),  // 65: billingsvc.v1.LeaseReconciliationsRequest
+	(*ReconciliationLease)(nil),          // 66: billingsvc.v1.ReconciliationLease
+	(*LeaseReconciliationsResponse)(nil), // 67: billingsvc.v1.LeaseReconciliationsResponse
+	(*ReportBalanceRequest)(nil),         // 68: billingsvc.v1.ReportBalanceRequest
+	(*Reconciliation)(nil),               // 69: billingsvc.v1.Reconciliation
+	(*ReportBalanceResponse)(nil),        // 70: billingsvc.v1.ReportBalanceResponse
+	(*ListReconciliationsRequest)(nil),   // 71: billingsvc.v1.ListReconciliationsRequest
+	(*ListReconciliationsResponse)(nil),  // 72: billingsvc.v1.ListReconciliationsResponse
+	(*AcceptDriftRequest)(nil),           // 73: billingsvc.v1.AcceptDriftRequest
+	(*AcceptDriftResponse)(nil),          // 74: billingsvc.v1.AcceptDriftResponse
+	(*TopUpRule)(nil),                    // 75: billingsvc.v1.TopUpRule
+	(*SetTopUpRequest)(nil),              // 76: billingsvc.v1.SetTopUpRequest
+	(*SetTopUpResponse)(nil),             // 77: billingsvc.v1.SetTopUpResponse
+	(*TopUp)(nil),                        // 78: billingsvc.v1.TopUp
+	(*LeaseTopUpsRequest)(nil),           // 79: billingsvc.v1.LeaseTopUpsRequest
+	(*TopUpLease)(nil),                   // 80: billingsvc.v1.TopUpLease
+	(*LeaseTopUpsResponse)(nil),          // 81: billingsvc.v1.LeaseTopUpsResponse
+	(*SettleTopUpRequest)(nil),           // 82: billingsvc.v1.SettleTopUpRequest
+	(*SettleTopUpResponse)(nil),          // 83: billingsvc.v1.SettleTopUpResponse
+	(*ListTopUpsRequest)(nil),            // 84: billingsvc.v1.ListTopUpsRequest
+	(*ListTopUpsResponse)(nil),           // 85: billingsvc.v1.ListTopUpsResponse
+	(*Operation)(nil),                    // 86: billingsvc.v1.Operation
+	(*ListOperationsRequest)(nil),        // 87: billingsvc.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),       // 88: billingsvc.v1.ListOperationsResponse
+	(*AuditBillingRequest)(nil),          // 89: billingsvc.v1.AuditBillingRequest
+	(*TeamBilling)(nil),                  // 90: billingsvc.v1.TeamBilling
+	(*AuditBillingResponse)(nil),         // 91: billingsvc.v1.AuditBillingResponse
+	nil,                                  // 92: billingsvc.v1.RecordEventRequest.MetadataEntry
+	(*timestamppb.Timestamp)(nil),        // 93: google.protobuf.Timestamp
 }
 var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
-	22, // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
-	22, // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
-	0,  // 2: billingsvc.v1.Charge.state:type_name -> billingsvc.v1.ChargeState
-	22, // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
-	22, // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
-	22, // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
-	22, // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
-	2,  // 7: billingsvc.v1.ListBillingEventsResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
-	3,  // 8: billingsvc.v1.Lease.charge:type_name -> billingsvc.v1.Charge
-	22, // 9: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	11, // 10: billingsvc.v1.LeaseChargesResponse.leases:type_name -> billingsvc.v1.Lease
-	1,  // 11: billingsvc.v1.SettleChargeRequest.outcome:type_name -> billingsvc.v1.AttemptOutcome
-	3,  // 12: billingsvc.v1.SettleChargeResponse.charge:type_name -> billingsvc.v1.Charge
-	0,  // 13: billingsvc.v1.ListChargesRequest.state:type_name -> billingsvc.v1.ChargeState
-	3,  // 14: billingsvc.v1.ListChargesResponse.charges:type_name -> billingsvc.v1.Charge
-	3,  // 15: billingsvc.v1.RequeueChargesResponse.charges:type_name -> billingsvc.v1.Charge
-	20, // 16: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
-	4,  // 17: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
-	6,  // 18: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
-	8,  // 19: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
-	10, // 20: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
-	13, // 21: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
-	15, // 22: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
-	17, // 23: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
-	19, // 24: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
-	5,  // 25: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
-	7,  // 26: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
-	9,  // 27: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
-	12, // 28: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
-	14, // 29: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
-	16, // 30: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
-	18, // 31: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
-	21, // 32: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	93,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
+	93,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
+	0,   // 2: billingsvc.v1.Charge.state:type_name -> billingsvc.v1.ChargeState
+	93,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
+	93,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
+	93,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
+	93,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
+	7,   // 7: billingsvc.v1.ListBillingEventsResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
+	15,  // 8: billingsvc.v1.GetBalanceResponse.gate:type_name -> billingsvc.v1.Gate
+	75,  // 9: billingsvc.v1.GetBalanceResponse.top_up:type_name -> billingsvc.v1.TopUpRule
+	1,   // 10: billingsvc.v1.Gate.state:type_name -> billingsvc.v1.GateState
+	93,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
+	93,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
+	8,   // 13: billingsvc.v1.Lease.charge:type_name -> billingsvc.v1.Charge
+	93,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	17,  // 15: billingsvc.v1.LeaseChargesResponse.leases:type_name -> billingsvc.v1.Lease
+	2,   // 16: billingsvc.v1.SettleChargeRequest.outcome:type_name -> billingsvc.v1.AttemptOutcome
+	8,   // 17: billingsvc.v1.SettleChargeResponse.charge:type_name -> billingsvc.v1.Charge
+	0,   // 18: billingsvc.v1.ListChargesRequest.state:type_name -> billingsvc.v1.ChargeState
+	8,   // 19: billingsvc.v1.ListChargesResponse.charges:type_name -> billingsvc.v1.Charge
+	24,  // 20: billingsvc.v1.RequeueChargesRequest.filter:type_name -> billingsvc.v1.ChargeFilter
+	93,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
+	93,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
+	8,   // 23: billingsvc.v1.RequeueChargesResponse.charges:type_name -> billingsvc.v1.Charge
+	3,   // 24: billingsvc.v1.ResolveChargeRequest.resolution:type_name -> billingsvc.v1.Resolution
+	8,   // 25: billingsvc.v1.ResolveChargeResponse.charge:type_name -> billingsvc.v1.Charge
+	8,   // 26: billingsvc.v1.MarkSentResponse.charge:type_name -> billingsvc.v1.Charge
+	93,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
+	93,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	32,  // 29: billingsvc.v1.PauseTeamResponse.pause:type_name -> billingsvc.v1.Pause
+	32,  // 30: billingsvc.v1.ListPausesResponse.pauses:type_name -> billingsvc.v1.Pause
+	1,   // 31: billingsvc.v1.ListBalancesRequest.state:type_name -> billingsvc.v1.GateState
+	14,  // 32: billingsvc.v1.ListBalancesResponse.balances:type_name -> billingsvc.v1.GetBalanceResponse
+	93,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
+	92,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
+	7,   // 35: billingsvc.v1.RecordEventResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
+	7,   // 36: billingsvc.v1.AdjustBalanceResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
+	93,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
+	93,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
+	93,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
+	45,  // 40: billingsvc.v1.SetMarkupResponse.markup:type_name -> billingsvc.v1.TeamMarkup
+	45,  // 41: billingsvc.v1.ListMarkupsResponse.markups:type_name -> billingsvc.v1.TeamMarkup
+	93,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
+	93,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
+	93,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
+	50,  // 45: billingsvc.v1.ListQuarantineResponse.rows:type_name -> billingsvc.v1.QuarantinedRow
+	53,  // 46: billingsvc.v1.RerateQuarantineRequest.places:type_name -> billingsvc.v1.LedgerPlace
+	7,   // 47: billingsvc.v1.RerateQuarantineResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
+	50,  // 48: billingsvc.v1.RerateQuarantineResponse.still_quarantined:type_name -> billingsvc.v1.QuarantinedRow
+	15,  // 49: billingsvc.v1.SuspendTeamResponse.gate:type_name -> billingsvc.v1.Gate
+	15,  // 50: billingsvc.v1.UnsuspendTeamResponse.gate:type_name -> billingsvc.v1.Gate
+	1,   // 51: billingsvc.v1.Transition.from:type_name -> billingsvc.v1.GateState
+	1,   // 52: billingsvc.v1.Transition.to:type_name -> billingsvc.v1.GateState
+	93,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
+	60,  // 54: billingsvc.v1.ListTransitionsResponse.transitions:type_name -> billingsvc.v1.Transition
+	93,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
+	8,   // 56: billingsvc.v1.ReconciliationLease.doubtful_charges:type_name -> billingsvc.v1.Charge
+	66,  // 57: billingsvc.v1.LeaseReconciliationsResponse.leases:type_name -> billingsvc.v1.ReconciliationLease
+	93,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
+	93,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
+	4,   // 60: billingsvc.v1.Reconciliation.class:type_name -> billingsvc.v1.DriftClass
+	93,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
+	93,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
+	69,  // 63: billingsvc.v1.ReportBalanceResponse.reconciliation:type_name -> billingsvc.v1.Reconciliation
+	15,  // 64: billingsvc.v1.ReportBalanceResponse.gate:type_name -> billingsvc.v1.Gate
+	69,  // 65: billingsvc.v1.ListReconciliationsResponse.reconciliations:type_name -> billingsvc.v1.Reconciliation
+	15,  // 66: billingsvc.v1.AcceptDriftResponse.gate:type_name -> billingsvc.v1.Gate
+	75,  // 67: billingsvc.v1.SetTopUpResponse.rule:type_name -> billingsvc.v1.TopUpRule
+	5,   // 68: billingsvc.v1.TopUp.state:type_name -> billingsvc.v1.TopUpState
+	93,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
+	93,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
+	93,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
+	93,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
+	78,  // 73: billingsvc.v1.TopUpLease.top_up:type_name -> billingsvc.v1.TopUp
+	93,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
+	80,  // 75: billingsvc.v1.LeaseTopUpsResponse.leases:type_name -> billingsvc.v1.TopUpLease
+	6,   // 76: billingsvc.v1.SettleTopUpRequest.outcome:type_name -> billingsvc.v1.TopUpOutcome
+	78,  // 77: billingsvc.v1.SettleTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
+	78,  // 78: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
+	93,  // 79: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	86,  // 80: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
+	90,  // 81: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
+	9,   // 82: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
+	11,  // 83: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
+	13,  // 84: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
+	16,  // 85: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
+	19,  // 86: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
+	21,  // 87: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
+	23,  // 88: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
+	26,  // 89: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
+	28,  // 90: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
+	30,  // 91: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
+	33,  // 92: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
+	35,  // 93: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
+	37,  // 94: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
+	39,  // 95: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
+	41,  // 96: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
+	43,  // 97: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
+	46,  // 98: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
+	48,  // 99: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
+	51,  // 100: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
+	54,  // 101: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
+	56,  // 102: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
+	58,  // 103: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
+	61,  // 104: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
+	63,  // 105: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
+	65,  // 106: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
+	68,  // 107: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
+	71,  // 108: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
+	73,  // 109: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
+	76,  // 110: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
+	79,  // 111: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
+	82,  // 112: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
+	84,  // 113: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
+	87,  // 114: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
+	89,  // 115: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
+	10,  // 116: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
+	12,  // 117: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
+	14,  // 118: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
+	18,  // 119: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
+	20,  // 120: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
+	22,  // 121: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
+	25,  // 122: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
+	27,  // 123: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
+	29,  // 124: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
+	31,  // 125: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
+	34,  // 126: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
+	36,  // 127: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
+	38,  // 128: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
+	40,  // 129: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
+	42,  // 130: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
+	44,  // 131: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
+	47,  // 132: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
+	49,  // 133: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
+	52,  // 134: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
+	55,  // 135: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
+	57,  // 136: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
+	59,  // 137: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
+	62,  // 138: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
+	64,  // 139: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
+	67,  // 140: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
+	70,  // 141: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
+	72,  // 142: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
+	74,  // 143: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
+	77,  // 144: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
+	81,  // 145: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
+	83,  // 146: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
+	85,  // 147: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
+	88,  // 148: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
+	91,  // 149: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
+	116, // [116:150] is the sub-list for method output_type
+	82,  // [82:116] is the sub-list for method input_type
+	82,  // [82:82] is the sub-list for extension type_name
+	82,  // [82:82] is the sub-list for extension extendee
+	0,   // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_billingsvc_v1_billing_service_proto_init() }
@@ -1820,13 +7534,14 @@ func file_billingsvc_v1_billing_service_proto_init() {
 	if File_billingsvc_v1_billing_service_proto != nil {
 		return
 	}
+	file_billingsvc_v1_billing_service_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_billingsvc_v1_billing_service_proto_rawDesc), len(file_billingsvc_v1_billing_service_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   20,
+			NumEnums:      7,
+			NumMessages:   86,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,14 +22,40 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BillingService_SyncNow_FullMethodName           = "/billingsvc.v1.BillingService/SyncNow"
-	BillingService_ListBillingEvents_FullMethodName = "/billingsvc.v1.BillingService/ListBillingEvents"
-	BillingService_GetBalance_FullMethodName        = "/billingsvc.v1.BillingService/GetBalance"
-	BillingService_LeaseCharges_FullMethodName      = "/billingsvc.v1.BillingService/LeaseCharges"
-	BillingService_SettleCharge_FullMethodName      = "/billingsvc.v1.BillingService/SettleCharge"
-	BillingService_ListCharges_FullMethodName       = "/billingsvc.v1.BillingService/ListCharges"
-	BillingService_RequeueCharges_FullMethodName    = "/billingsvc.v1.BillingService/RequeueCharges"
-	BillingService_AuditBilling_FullMethodName      = "/billingsvc.v1.BillingService/AuditBilling"
+	BillingService_SyncNow_FullMethodName              = "/billingsvc.v1.BillingService/SyncNow"
+	BillingService_ListBillingEvents_FullMethodName    = "/billingsvc.v1.BillingService/ListBillingEvents"
+	BillingService_GetBalance_FullMethodName           = "/billingsvc.v1.BillingService/GetBalance"
+	BillingService_LeaseCharges_FullMethodName         = "/billingsvc.v1.BillingService/LeaseCharges"
+	BillingService_SettleCharge_FullMethodName         = "/billingsvc.v1.BillingService/SettleCharge"
+	BillingService_ListCharges_FullMethodName          = "/billingsvc.v1.BillingService/ListCharges"
+	BillingService_RequeueCharges_FullMethodName       = "/billingsvc.v1.BillingService/RequeueCharges"
+	BillingService_ResolveCharge_FullMethodName        = "/billingsvc.v1.BillingService/ResolveCharge"
+	BillingService_MarkSent_FullMethodName             = "/billingsvc.v1.BillingService/MarkSent"
+	BillingService_RenewLease_FullMethodName           = "/billingsvc.v1.BillingService/RenewLease"
+	BillingService_PauseTeam_FullMethodName            = "/billingsvc.v1.BillingService/PauseTeam"
+	BillingService_ResumeTeam_FullMethodName           = "/billingsvc.v1.BillingService/ResumeTeam"
+	BillingService_ListPauses_FullMethodName           = "/billingsvc.v1.BillingService/ListPauses"
+	BillingService_ListBalances_FullMethodName         = "/billingsvc.v1.BillingService/ListBalances"
+	BillingService_RecordEvent_FullMethodName          = "/billingsvc.v1.BillingService/RecordEvent"
+	BillingService_AdjustBalance_FullMethodName        = "/billingsvc.v1.BillingService/AdjustBalance"
+	BillingService_SetMarkup_FullMethodName            = "/billingsvc.v1.BillingService/SetMarkup"
+	BillingService_ListMarkups_FullMethodName          = "/billingsvc.v1.BillingService/ListMarkups"
+	BillingService_ListQuarantine_FullMethodName       = "/billingsvc.v1.BillingService/ListQuarantine"
+	BillingService_RerateQuarantine_FullMethodName     = "/billingsvc.v1.BillingService/RerateQuarantine"
+	BillingService_SuspendTeam_FullMethodName          = "/billingsvc.v1.BillingService/SuspendTeam"
+	BillingService_UnsuspendTeam_FullMethodName        = "/billingsvc.v1.BillingService/UnsuspendTeam"
+	BillingService_ListTransitions_FullMethodName      = "/billingsvc.v1.BillingService/ListTransitions"
+	BillingService_NudgeTeam_FullMethodName            = "/billingsvc.v1.BillingService/NudgeTeam"
+	BillingService_LeaseReconciliations_FullMethodName = "/billingsvc.v1.BillingService/LeaseReconciliations"
+	BillingService_ReportBalance_FullMethodName        = "/billingsvc.v1.BillingService/ReportBalance"
+	BillingService_ListReconciliations_FullMethodName  = "/billingsvc.v1.BillingService/ListReconciliations"
+	BillingService_AcceptDrift_FullMethodName          = "/billingsvc.v1.BillingService/AcceptDrift"
+	BillingService_SetTopUp_FullMethodName             = "/billingsvc.v1.BillingService/SetTopUp"
+	BillingService_LeaseTopUps_FullMethodName          = "/billingsvc.v1.BillingService/LeaseTopUps"
+	BillingService_SettleTopUp_FullMethodName          = "/billingsvc.v1.BillingService/SettleTopUp"
+	BillingService_ListTopUps_FullMethodName           = "/billingsvc.v1.BillingService/ListTopUps"
+	BillingService_ListOperations_FullMethodName       = "/billingsvc.v1.BillingService/ListOperations"
+	BillingService_AuditBilling_FullMethodName         = "/billingsvc.v1.BillingService/AuditBilling"
 )
 
 // BillingServiceClient is the client API for BillingService service.
@@ -53,9 +79,89 @@ type BillingServiceClient interface {
 	SettleCharge(ctx context.Context, in *SettleChargeRequest, opts ...grpc.CallOption) (*SettleChargeResponse, error)
 	// ListCharges lists charges, newest first.
 	ListCharges(ctx context.Context, in *ListChargesRequest, opts ...grpc.CallOption) (*ListChargesResponse, error)
-	// RequeueCharges makes dead charges due again.
+	// RequeueCharges makes dead charges due again, by id or by filter, and
+	// records who asked for it and why.
 	RequeueCharges(ctx context.Context, in *RequeueChargesRequest, opts ...grpc.CallOption) (*RequeueChargesResponse, error)
-	// AuditBilling checks events, charges and balances against each other.
+	// ResolveCharge settles by hand a charge that is dead or in doubt, and records
+	// who did so and why. The team is due for a reconciliation, which shows whether
+	// it was right. ABORTED while the charge is leased: an attempt is under way.
+	ResolveCharge(ctx context.Context, in *ResolveChargeRequest, opts ...grpc.CallOption) (*ResolveChargeResponse, error)
+	// MarkSent records that the holder of a lease is about to send the charge. A
+	// worker that leases with marks_sent calls it before every request to the
+	// sink and sends only when it answered. ABORTED when the lease is no longer
+	// the caller's. Repeating it is harmless.
+	MarkSent(ctx context.Context, in *MarkSentRequest, opts ...grpc.CallOption) (*MarkSentResponse, error)
+	// RenewLease prolongs a lease of a charge. ABORTED when it is no longer the
+	// caller's.
+	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
+	// PauseTeam stops the posting of a team's charges, or of all. Charges that
+	// are leased already are finished; spending and billing go on.
+	PauseTeam(ctx context.Context, in *PauseTeamRequest, opts ...grpc.CallOption) (*PauseTeamResponse, error)
+	// ResumeTeam ends a pause. A team stays paused while all are.
+	ResumeTeam(ctx context.Context, in *ResumeTeamRequest, opts ...grpc.CallOption) (*ResumeTeamResponse, error)
+	// ListPauses lists what is paused.
+	ListPauses(ctx context.Context, in *ListPausesRequest, opts ...grpc.CallOption) (*ListPausesResponse, error)
+	// ListBalances lists the balances of all teams by team_id.
+	ListBalances(ctx context.Context, in *ListBalancesRequest, opts ...grpc.CallOption) (*ListBalancesResponse, error)
+	// RecordEvent bills something that is not on the spend ledger, such as
+	// compute seconds. It is idempotent by the caller's key: the same event again
+	// changes nothing, another event under the key is ALREADY_EXISTS.
+	RecordEvent(ctx context.Context, in *RecordEventRequest, opts ...grpc.CallOption) (*RecordEventResponse, error)
+	// AdjustBalance corrects what a team was billed, by a new event. It is
+	// idempotent by the caller's key, as RecordEvent is.
+	AdjustBalance(ctx context.Context, in *AdjustBalanceRequest, opts ...grpc.CallOption) (*AdjustBalanceResponse, error)
+	// SetMarkup sets what a team pays for a dollar of cost from an instant on, or
+	// ends that. Events that are billed already keep their price.
+	SetMarkup(ctx context.Context, in *SetMarkupRequest, opts ...grpc.CallOption) (*SetMarkupResponse, error)
+	// ListMarkups lists every markup that was ever set, newest first.
+	ListMarkups(ctx context.Context, in *ListMarkupsRequest, opts ...grpc.CallOption) (*ListMarkupsResponse, error)
+	// ListQuarantine lists rows of the ledger that could not be billed, in order
+	// of log and seq.
+	ListQuarantine(ctx context.Context, in *ListQuarantineRequest, opts ...grpc.CallOption) (*ListQuarantineResponse, error)
+	// RerateQuarantine bills rows in quarantine after what was wrong has been
+	// put right, under the keys that they would have had.
+	RerateQuarantine(ctx context.Context, in *RerateQuarantineRequest, opts ...grpc.CallOption) (*RerateQuarantineResponse, error)
+	// SuspendTeam closes a team's gate until UnsuspendTeam, whatever its balance.
+	SuspendTeam(ctx context.Context, in *SuspendTeamRequest, opts ...grpc.CallOption) (*SuspendTeamResponse, error)
+	// UnsuspendTeam ends a suspension. The balance decides where the team goes:
+	// one without credits becomes exhausted, not active.
+	UnsuspendTeam(ctx context.Context, in *UnsuspendTeamRequest, opts ...grpc.CallOption) (*UnsuspendTeamResponse, error)
+	// ListTransitions lists the changes of gates, newest first.
+	ListTransitions(ctx context.Context, in *ListTransitionsRequest, opts ...grpc.CallOption) (*ListTransitionsResponse, error)
+	// NudgeTeam says that something happened at the sink: the team's balance
+	// should be read and reported soon. It changes nothing else, so that a forged
+	// or repeated one is harmless.
+	NudgeTeam(ctx context.Context, in *NudgeTeamRequest, opts ...grpc.CallOption) (*NudgeTeamResponse, error)
+	// LeaseReconciliations hands out teams whose balance at the sink has to be
+	// read: those that are due, or those that are named. While a team is out no
+	// charge of it is leased.
+	LeaseReconciliations(ctx context.Context, in *LeaseReconciliationsRequest, opts ...grpc.CallOption) (*LeaseReconciliationsResponse, error)
+	// ReportBalance reports what the sink says of a leased team. Billing compares
+	// it with its books, classifies the drift, puts right what is proved and
+	// moves the gate. ABORTED when the lease is no longer the caller's;
+	// repeating it returns what was recorded.
+	ReportBalance(ctx context.Context, in *ReportBalanceRequest, opts ...grpc.CallOption) (*ReportBalanceResponse, error)
+	// ListReconciliations lists reconciliations, newest first.
+	ListReconciliations(ctx context.Context, in *ListReconciliationsRequest, opts ...grpc.CallOption) (*ListReconciliationsResponse, error)
+	// AcceptDrift takes the sink's side of the team's newest reconciliation, whose
+	// drift was not proved, after somebody has looked into it.
+	AcceptDrift(ctx context.Context, in *AcceptDriftRequest, opts ...grpc.CallOption) (*AcceptDriftResponse, error)
+	// SetTopUp says whether and how a team's credits are topped up by themselves.
+	SetTopUp(ctx context.Context, in *SetTopUpRequest, opts ...grpc.CallOption) (*SetTopUpResponse, error)
+	// LeaseTopUps decides which teams need a top-up now and hands these out, with
+	// those that were not finished. None when top-ups are switched off.
+	LeaseTopUps(ctx context.Context, in *LeaseTopUpsRequest, opts ...grpc.CallOption) (*LeaseTopUpsResponse, error)
+	// SettleTopUp records the outcome of one attempt at a top-up. It gives no
+	// credits: those come with the next balance that the sink reports, for which
+	// the team is made due. ABORTED when the lease is no longer the caller's;
+	// repeating a recorded outcome is harmless.
+	SettleTopUp(ctx context.Context, in *SettleTopUpRequest, opts ...grpc.CallOption) (*SettleTopUpResponse, error)
+	// ListTopUps lists top-ups, newest first.
+	ListTopUps(ctx context.Context, in *ListTopUpsRequest, opts ...grpc.CallOption) (*ListTopUpsResponse, error)
+	// ListOperations lists what people did to the books, newest first.
+	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
+	// AuditBilling checks events, charges and balances against each other, from
+	// where the last audit found everything right.
 	AuditBilling(ctx context.Context, in *AuditBillingRequest, opts ...grpc.CallOption) (*AuditBillingResponse, error)
 }
 
@@ -137,6 +243,266 @@ func (c *billingServiceClient) RequeueCharges(ctx context.Context, in *RequeueCh
 	return out, nil
 }
 
+func (c *billingServiceClient) ResolveCharge(ctx context.Context, in *ResolveChargeRequest, opts ...grpc.CallOption) (*ResolveChargeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResolveChargeResponse)
+	err := c.cc.Invoke(ctx, BillingService_ResolveCharge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) MarkSent(ctx context.Context, in *MarkSentRequest, opts ...grpc.CallOption) (*MarkSentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MarkSentResponse)
+	err := c.cc.Invoke(ctx, BillingService_MarkSent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewLeaseResponse)
+	err := c.cc.Invoke(ctx, BillingService_RenewLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) PauseTeam(ctx context.Context, in *PauseTeamRequest, opts ...grpc.CallOption) (*PauseTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseTeamResponse)
+	err := c.cc.Invoke(ctx, BillingService_PauseTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ResumeTeam(ctx context.Context, in *ResumeTeamRequest, opts ...grpc.CallOption) (*ResumeTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeTeamResponse)
+	err := c.cc.Invoke(ctx, BillingService_ResumeTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListPauses(ctx context.Context, in *ListPausesRequest, opts ...grpc.CallOption) (*ListPausesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPausesResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListPauses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListBalances(ctx context.Context, in *ListBalancesRequest, opts ...grpc.CallOption) (*ListBalancesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBalancesResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListBalances_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) RecordEvent(ctx context.Context, in *RecordEventRequest, opts ...grpc.CallOption) (*RecordEventResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordEventResponse)
+	err := c.cc.Invoke(ctx, BillingService_RecordEvent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) AdjustBalance(ctx context.Context, in *AdjustBalanceRequest, opts ...grpc.CallOption) (*AdjustBalanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdjustBalanceResponse)
+	err := c.cc.Invoke(ctx, BillingService_AdjustBalance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) SetMarkup(ctx context.Context, in *SetMarkupRequest, opts ...grpc.CallOption) (*SetMarkupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetMarkupResponse)
+	err := c.cc.Invoke(ctx, BillingService_SetMarkup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListMarkups(ctx context.Context, in *ListMarkupsRequest, opts ...grpc.CallOption) (*ListMarkupsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMarkupsResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListMarkups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListQuarantine(ctx context.Context, in *ListQuarantineRequest, opts ...grpc.CallOption) (*ListQuarantineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQuarantineResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListQuarantine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) RerateQuarantine(ctx context.Context, in *RerateQuarantineRequest, opts ...grpc.CallOption) (*RerateQuarantineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RerateQuarantineResponse)
+	err := c.cc.Invoke(ctx, BillingService_RerateQuarantine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) SuspendTeam(ctx context.Context, in *SuspendTeamRequest, opts ...grpc.CallOption) (*SuspendTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SuspendTeamResponse)
+	err := c.cc.Invoke(ctx, BillingService_SuspendTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) UnsuspendTeam(ctx context.Context, in *UnsuspendTeamRequest, opts ...grpc.CallOption) (*UnsuspendTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsuspendTeamResponse)
+	err := c.cc.Invoke(ctx, BillingService_UnsuspendTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListTransitions(ctx context.Context, in *ListTransitionsRequest, opts ...grpc.CallOption) (*ListTransitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTransitionsResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListTransitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) NudgeTeam(ctx context.Context, in *NudgeTeamRequest, opts ...grpc.CallOption) (*NudgeTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NudgeTeamResponse)
+	err := c.cc.Invoke(ctx, BillingService_NudgeTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) LeaseReconciliations(ctx context.Context, in *LeaseReconciliationsRequest, opts ...grpc.CallOption) (*LeaseReconciliationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaseReconciliationsResponse)
+	err := c.cc.Invoke(ctx, BillingService_LeaseReconciliations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ReportBalance(ctx context.Context, in *ReportBalanceRequest, opts ...grpc.CallOption) (*ReportBalanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportBalanceResponse)
+	err := c.cc.Invoke(ctx, BillingService_ReportBalance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListReconciliations(ctx context.Context, in *ListReconciliationsRequest, opts ...grpc.CallOption) (*ListReconciliationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReconciliationsResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListReconciliations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) AcceptDrift(ctx context.Context, in *AcceptDriftRequest, opts ...grpc.CallOption) (*AcceptDriftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptDriftResponse)
+	err := c.cc.Invoke(ctx, BillingService_AcceptDrift_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) SetTopUp(ctx context.Context, in *SetTopUpRequest, opts ...grpc.CallOption) (*SetTopUpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetTopUpResponse)
+	err := c.cc.Invoke(ctx, BillingService_SetTopUp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) LeaseTopUps(ctx context.Context, in *LeaseTopUpsRequest, opts ...grpc.CallOption) (*LeaseTopUpsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaseTopUpsResponse)
+	err := c.cc.Invoke(ctx, BillingService_LeaseTopUps_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) SettleTopUp(ctx context.Context, in *SettleTopUpRequest, opts ...grpc.CallOption) (*SettleTopUpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleTopUpResponse)
+	err := c.cc.Invoke(ctx, BillingService_SettleTopUp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListTopUps(ctx context.Context, in *ListTopUpsRequest, opts ...grpc.CallOption) (*ListTopUpsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTopUpsResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListTopUps_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *billingServiceClient) ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOperationsResponse)
+	err := c.cc.Invoke(ctx, BillingService_ListOperations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *billingServiceClient) AuditBilling(ctx context.Context, in *AuditBillingRequest, opts ...grpc.CallOption) (*AuditBillingResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditBillingResponse)
@@ -168,9 +534,89 @@ type BillingServiceServer interface {
 	SettleCharge(context.Context, *SettleChargeRequest) (*SettleChargeResponse, error)
 	// ListCharges lists charges, newest first.
 	ListCharges(context.Context, *ListChargesRequest) (*ListChargesResponse, error)
-	// RequeueCharges makes dead charges due again.
+	// RequeueCharges makes dead charges due again, by id or by filter, and
+	// records who asked for it and why.
 	RequeueCharges(context.Context, *RequeueChargesRequest) (*RequeueChargesResponse, error)
-	// AuditBilling checks events, charges and balances against each other.
+	// ResolveCharge settles by hand a charge that is dead or in doubt, and records
+	// who did so and why. The team is due for a reconciliation, which shows whether
+	// it was right. ABORTED while the charge is leased: an attempt is under way.
+	ResolveCharge(context.Context, *ResolveChargeRequest) (*ResolveChargeResponse, error)
+	// MarkSent records that the holder of a lease is about to send the charge. A
+	// worker that leases with marks_sent calls it before every request to the
+	// sink and sends only when it answered. ABORTED when the lease is no longer
+	// the caller's. Repeating it is harmless.
+	MarkSent(context.Context, *MarkSentRequest) (*MarkSentResponse, error)
+	// RenewLease prolongs a lease of a charge. ABORTED when it is no longer the
+	// caller's.
+	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)
+	// PauseTeam stops the posting of a team's charges, or of all. Charges that
+	// are leased already are finished; spending and billing go on.
+	PauseTeam(context.Context, *PauseTeamRequest) (*PauseTeamResponse, error)
+	// ResumeTeam ends a pause. A team stays paused while all are.
+	ResumeTeam(context.Context, *ResumeTeamRequest) (*ResumeTeamResponse, error)
+	// ListPauses lists what is paused.
+	ListPauses(context.Context, *ListPausesRequest) (*ListPausesResponse, error)
+	// ListBalances lists the balances of all teams by team_id.
+	ListBalances(context.Context, *ListBalancesRequest) (*ListBalancesResponse, error)
+	// RecordEvent bills something that is not on the spend ledger, such as
+	// compute seconds. It is idempotent by the caller's key: the same event again
+	// changes nothing, another event under the key is ALREADY_EXISTS.
+	RecordEvent(context.Context, *RecordEventRequest) (*RecordEventResponse, error)
+	// AdjustBalance corrects what a team was billed, by a new event. It is
+	// idempotent by the caller's key, as RecordEvent is.
+	AdjustBalance(context.Context, *AdjustBalanceRequest) (*AdjustBalanceResponse, error)
+	// SetMarkup sets what a team pays for a dollar of cost from an instant on, or
+	// ends that. Events that are billed already keep their price.
+	SetMarkup(context.Context, *SetMarkupRequest) (*SetMarkupResponse, error)
+	// ListMarkups lists every markup that was ever set, newest first.
+	ListMarkups(context.Context, *ListMarkupsRequest) (*ListMarkupsResponse, error)
+	// ListQuarantine lists rows of the ledger that could not be billed, in order
+	// of log and seq.
+	ListQuarantine(context.Context, *ListQuarantineRequest) (*ListQuarantineResponse, error)
+	// RerateQuarantine bills rows in quarantine after what was wrong has been
+	// put right, under the keys that they would have had.
+	RerateQuarantine(context.Context, *RerateQuarantineRequest) (*RerateQuarantineResponse, error)
+	// SuspendTeam closes a team's gate until UnsuspendTeam, whatever its balance.
+	SuspendTeam(context.Context, *SuspendTeamRequest) (*SuspendTeamResponse, error)
+	// UnsuspendTeam ends a suspension. The balance decides where the team goes:
+	// one without credits becomes exhausted, not active.
+	UnsuspendTeam(context.Context, *UnsuspendTeamRequest) (*UnsuspendTeamResponse, error)
+	// ListTransitions lists the changes of gates, newest first.
+	ListTransitions(context.Context, *ListTransitionsRequest) (*ListTransitionsResponse, error)
+	// NudgeTeam says that something happened at the sink: the team's balance
+	// should be read and reported soon. It changes nothing else, so that a forged
+	// or repeated one is harmless.
+	NudgeTeam(context.Context, *NudgeTeamRequest) (*NudgeTeamResponse, error)
+	// LeaseReconciliations hands out teams whose balance at the sink has to be
+	// read: those that are due, or those that are named. While a team is out no
+	// charge of it is leased.
+	LeaseReconciliations(context.Context, *LeaseReconciliationsRequest) (*LeaseReconciliationsResponse, error)
+	// ReportBalance reports what the sink says of a leased team. Billing compares
+	// it with its books, classifies the drift, puts right what is proved and
+	// moves the gate. ABORTED when the lease is no longer the caller's;
+	// repeating it returns what was recorded.
+	ReportBalance(context.Context, *ReportBalanceRequest) (*ReportBalanceResponse, error)
+	// ListReconciliations lists reconciliations, newest first.
+	ListReconciliations(context.Context, *ListReconciliationsRequest) (*ListReconciliationsResponse, error)
+	// AcceptDrift takes the sink's side of the team's newest reconciliation, whose
+	// drift was not proved, after somebody has looked into it.
+	AcceptDrift(context.Context, *AcceptDriftRequest) (*AcceptDriftResponse, error)
+	// SetTopUp says whether and how a team's credits are topped up by themselves.
+	SetTopUp(context.Context, *SetTopUpRequest) (*SetTopUpResponse, error)
+	// LeaseTopUps decides which teams need a top-up now and hands these out, with
+	// those that were not finished. None when top-ups are switched off.
+	LeaseTopUps(context.Context, *LeaseTopUpsRequest) (*LeaseTopUpsResponse, error)
+	// SettleTopUp records the outcome of one attempt at a top-up. It gives no
+	// credits: those come with the next balance that the sink reports, for which
+	// the team is made due. ABORTED when the lease is no longer the caller's;
+	// repeating a recorded outcome is harmless.
+	SettleTopUp(context.Context, *SettleTopUpRequest) (*SettleTopUpResponse, error)
+	// ListTopUps lists top-ups, newest first.
+	ListTopUps(context.Context, *ListTopUpsRequest) (*ListTopUpsResponse, error)
+	// ListOperations lists what people did to the books, newest first.
+	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
+	// AuditBilling checks events, charges and balances against each other, from
+	// where the last audit found everything right.
 	AuditBilling(context.Context, *AuditBillingRequest) (*AuditBillingResponse, error)
 	mustEmbedUnimplementedBillingServiceServer()
 }
@@ -202,6 +648,84 @@ func (UnimplementedBillingServiceServer) ListCharges(context.Context, *ListCharg
 }
 func (UnimplementedBillingServiceServer) RequeueCharges(context.Context, *RequeueChargesRequest) (*RequeueChargesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RequeueCharges not implemented")
+}
+func (UnimplementedBillingServiceServer) ResolveCharge(context.Context, *ResolveChargeRequest) (*ResolveChargeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolveCharge not implemented")
+}
+func (UnimplementedBillingServiceServer) MarkSent(context.Context, *MarkSentRequest) (*MarkSentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MarkSent not implemented")
+}
+func (UnimplementedBillingServiceServer) RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewLease not implemented")
+}
+func (UnimplementedBillingServiceServer) PauseTeam(context.Context, *PauseTeamRequest) (*PauseTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseTeam not implemented")
+}
+func (UnimplementedBillingServiceServer) ResumeTeam(context.Context, *ResumeTeamRequest) (*ResumeTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeTeam not implemented")
+}
+func (UnimplementedBillingServiceServer) ListPauses(context.Context, *ListPausesRequest) (*ListPausesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPauses not implemented")
+}
+func (UnimplementedBillingServiceServer) ListBalances(context.Context, *ListBalancesRequest) (*ListBalancesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBalances not implemented")
+}
+func (UnimplementedBillingServiceServer) RecordEvent(context.Context, *RecordEventRequest) (*RecordEventResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordEvent not implemented")
+}
+func (UnimplementedBillingServiceServer) AdjustBalance(context.Context, *AdjustBalanceRequest) (*AdjustBalanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdjustBalance not implemented")
+}
+func (UnimplementedBillingServiceServer) SetMarkup(context.Context, *SetMarkupRequest) (*SetMarkupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetMarkup not implemented")
+}
+func (UnimplementedBillingServiceServer) ListMarkups(context.Context, *ListMarkupsRequest) (*ListMarkupsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMarkups not implemented")
+}
+func (UnimplementedBillingServiceServer) ListQuarantine(context.Context, *ListQuarantineRequest) (*ListQuarantineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQuarantine not implemented")
+}
+func (UnimplementedBillingServiceServer) RerateQuarantine(context.Context, *RerateQuarantineRequest) (*RerateQuarantineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RerateQuarantine not implemented")
+}
+func (UnimplementedBillingServiceServer) SuspendTeam(context.Context, *SuspendTeamRequest) (*SuspendTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SuspendTeam not implemented")
+}
+func (UnimplementedBillingServiceServer) UnsuspendTeam(context.Context, *UnsuspendTeamRequest) (*UnsuspendTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnsuspendTeam not implemented")
+}
+func (UnimplementedBillingServiceServer) ListTransitions(context.Context, *ListTransitionsRequest) (*ListTransitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTransitions not implemented")
+}
+func (UnimplementedBillingServiceServer) NudgeTeam(context.Context, *NudgeTeamRequest) (*NudgeTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NudgeTeam not implemented")
+}
+func (UnimplementedBillingServiceServer) LeaseReconciliations(context.Context, *LeaseReconciliationsRequest) (*LeaseReconciliationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaseReconciliations not implemented")
+}
+func (UnimplementedBillingServiceServer) ReportBalance(context.Context, *ReportBalanceRequest) (*ReportBalanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportBalance not implemented")
+}
+func (UnimplementedBillingServiceServer) ListReconciliations(context.Context, *ListReconciliationsRequest) (*ListReconciliationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReconciliations not implemented")
+}
+func (UnimplementedBillingServiceServer) AcceptDrift(context.Context, *AcceptDriftRequest) (*AcceptDriftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptDrift not implemented")
+}
+func (UnimplementedBillingServiceServer) SetTopUp(context.Context, *SetTopUpRequest) (*SetTopUpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetTopUp not implemented")
+}
+func (UnimplementedBillingServiceServer) LeaseTopUps(context.Context, *LeaseTopUpsRequest) (*LeaseTopUpsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LeaseTopUps not implemented")
+}
+func (UnimplementedBillingServiceServer) SettleTopUp(context.Context, *SettleTopUpRequest) (*SettleTopUpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SettleTopUp not implemented")
+}
+func (UnimplementedBillingServiceServer) ListTopUps(context.Context, *ListTopUpsRequest) (*ListTopUpsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTopUps not implemented")
+}
+func (UnimplementedBillingServiceServer) ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOperations not implemented")
 }
 func (UnimplementedBillingServiceServer) AuditBilling(context.Context, *AuditBillingRequest) (*AuditBillingResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AuditBilling not implemented")
@@ -353,6 +877,474 @@ func _BillingService_RequeueCharges_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BillingService_ResolveCharge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResolveChargeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ResolveCharge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ResolveCharge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ResolveCharge(ctx, req.(*ResolveChargeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_MarkSent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MarkSentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).MarkSent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_MarkSent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).MarkSent(ctx, req.(*MarkSentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_RenewLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).RenewLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_RenewLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).RenewLease(ctx, req.(*RenewLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_PauseTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).PauseTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_PauseTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).PauseTeam(ctx, req.(*PauseTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ResumeTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ResumeTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ResumeTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ResumeTeam(ctx, req.(*ResumeTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListPauses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPausesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListPauses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListPauses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListPauses(ctx, req.(*ListPausesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListBalances_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBalancesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListBalances(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListBalances_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListBalances(ctx, req.(*ListBalancesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_RecordEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordEventRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).RecordEvent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_RecordEvent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).RecordEvent(ctx, req.(*RecordEventRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_AdjustBalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdjustBalanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).AdjustBalance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_AdjustBalance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).AdjustBalance(ctx, req.(*AdjustBalanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_SetMarkup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetMarkupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).SetMarkup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_SetMarkup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).SetMarkup(ctx, req.(*SetMarkupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListMarkups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMarkupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListMarkups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListMarkups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListMarkups(ctx, req.(*ListMarkupsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListQuarantine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQuarantineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListQuarantine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListQuarantine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListQuarantine(ctx, req.(*ListQuarantineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_RerateQuarantine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RerateQuarantineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).RerateQuarantine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_RerateQuarantine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).RerateQuarantine(ctx, req.(*RerateQuarantineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_SuspendTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SuspendTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).SuspendTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_SuspendTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).SuspendTeam(ctx, req.(*SuspendTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_UnsuspendTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsuspendTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).UnsuspendTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_UnsuspendTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).UnsuspendTeam(ctx, req.(*UnsuspendTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListTransitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTransitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListTransitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListTransitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListTransitions(ctx, req.(*ListTransitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_NudgeTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NudgeTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).NudgeTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_NudgeTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).NudgeTeam(ctx, req.(*NudgeTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_LeaseReconciliations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaseReconciliationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).LeaseReconciliations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_LeaseReconciliations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).LeaseReconciliations(ctx, req.(*LeaseReconciliationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ReportBalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportBalanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ReportBalance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ReportBalance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ReportBalance(ctx, req.(*ReportBalanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListReconciliations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReconciliationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListReconciliations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListReconciliations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListReconciliations(ctx, req.(*ListReconciliationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_AcceptDrift_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptDriftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).AcceptDrift(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_AcceptDrift_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).AcceptDrift(ctx, req.(*AcceptDriftRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_SetTopUp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetTopUpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).SetTopUp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_SetTopUp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).SetTopUp(ctx, req.(*SetTopUpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_LeaseTopUps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaseTopUpsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).LeaseTopUps(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_LeaseTopUps_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).LeaseTopUps(ctx, req.(*LeaseTopUpsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_SettleTopUp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleTopUpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).SettleTopUp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_SettleTopUp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).SettleTopUp(ctx, req.(*SettleTopUpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListTopUps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTopUpsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListTopUps(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListTopUps_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListTopUps(ctx, req.(*ListTopUpsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BillingService_ListOperations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOperationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ListOperations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ListOperations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ListOperations(ctx, req.(*ListOperationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BillingService_AuditBilling_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditBillingRequest)
 	if err := dec(in); err != nil {
@@ -405,6 +1397,110 @@ var BillingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RequeueCharges",
 			Handler:    _BillingService_RequeueCharges_Handler,
+		},
+		{
+			MethodName: "ResolveCharge",
+			Handler:    _BillingService_ResolveCharge_Handler,
+		},
+		{
+			MethodName: "MarkSent",
+			Handler:    _BillingService_MarkSent_Handler,
+		},
+		{
+			MethodName: "RenewLease",
+			Handler:    _BillingService_RenewLease_Handler,
+		},
+		{
+			MethodName: "PauseTeam",
+			Handler:    _BillingService_PauseTeam_Handler,
+		},
+		{
+			MethodName: "ResumeTeam",
+			Handler:    _BillingService_ResumeTeam_Handler,
+		},
+		{
+			MethodName: "ListPauses",
+			Handler:    _BillingService_ListPauses_Handler,
+		},
+		{
+			MethodName: "ListBalances",
+			Handler:    _BillingService_ListBalances_Handler,
+		},
+		{
+			MethodName: "RecordEvent",
+			Handler:    _BillingService_RecordEvent_Handler,
+		},
+		{
+			MethodName: "AdjustBalance",
+			Handler:    _BillingService_AdjustBalance_Handler,
+		},
+		{
+			MethodName: "SetMarkup",
+			Handler:    _BillingService_SetMarkup_Handler,
+		},
+		{
+			MethodName: "ListMarkups",
+			Handler:    _BillingService_ListMarkups_Handler,
+		},
+		{
+			MethodName: "ListQuarantine",
+			Handler:    _BillingService_ListQuarantine_Handler,
+		},
+		{
+			MethodName: "RerateQuarantine",
+			Handler:    _BillingService_RerateQuarantine_Handler,
+		},
+		{
+			MethodName: "SuspendTeam",
+			Handler:    _BillingService_SuspendTeam_Handler,
+		},
+		{
+			MethodName: "UnsuspendTeam",
+			Handler:    _BillingService_UnsuspendTeam_Handler,
+		},
+		{
+			MethodName: "ListTransitions",
+			Handler:    _BillingService_ListTransitions_Handler,
+		},
+		{
+			MethodName: "NudgeTeam",
+			Handler:    _BillingService_NudgeTeam_Handler,
+		},
+		{
+			MethodName: "LeaseReconciliations",
+			Handler:    _BillingService_LeaseReconciliations_Handler,
+		},
+		{
+			MethodName: "ReportBalance",
+			Handler:    _BillingService_ReportBalance_Handler,
+		},
+		{
+			MethodName: "ListReconciliations",
+			Handler:    _BillingService_ListReconciliations_Handler,
+		},
+		{
+			MethodName: "AcceptDrift",
+			Handler:    _BillingService_AcceptDrift_Handler,
+		},
+		{
+			MethodName: "SetTopUp",
+			Handler:    _BillingService_SetTopUp_Handler,
+		},
+		{
+			MethodName: "LeaseTopUps",
+			Handler:    _BillingService_LeaseTopUps_Handler,
+		},
+		{
+			MethodName: "SettleTopUp",
+			Handler:    _BillingService_SettleTopUp_Handler,
+		},
+		{
+			MethodName: "ListTopUps",
+			Handler:    _BillingService_ListTopUps_Handler,
+		},
+		{
+			MethodName: "ListOperations",
+			Handler:    _BillingService_ListOperations_Handler,
 		},
 		{
 			MethodName: "AuditBilling",

@@ -12,6 +12,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -25,6 +26,179 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// BudgetMode says when a request is too much for a budget.
+type BudgetMode int32
+
+const (
+	// The proxy's default: hard, unless it is set otherwise.
+	BudgetMode_BUDGET_MODE_UNSPECIFIED BudgetMode = 0
+	// A request is admitted only if its worst case still fits.
+	BudgetMode_BUDGET_MODE_HARD BudgetMode = 1
+	// A request is admitted while less than the budget is spent: LiteLLM's rule.
+	BudgetMode_BUDGET_MODE_SOFT BudgetMode = 2
+)
+
+// Enum value maps for BudgetMode.
+var (
+	BudgetMode_name = map[int32]string{
+		0: "BUDGET_MODE_UNSPECIFIED",
+		1: "BUDGET_MODE_HARD",
+		2: "BUDGET_MODE_SOFT",
+	}
+	BudgetMode_value = map[string]int32{
+		"BUDGET_MODE_UNSPECIFIED": 0,
+		"BUDGET_MODE_HARD":        1,
+		"BUDGET_MODE_SOFT":        2,
+	}
+)
+
+func (x BudgetMode) Enum() *BudgetMode {
+	p := new(BudgetMode)
+	*p = x
+	return p
+}
+
+func (x BudgetMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BudgetMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_keysvc_v1_key_service_proto_enumTypes[0].Descriptor()
+}
+
+func (BudgetMode) Type() protoreflect.EnumType {
+	return &file_keysvc_v1_key_service_proto_enumTypes[0]
+}
+
+func (x BudgetMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BudgetMode.Descriptor instead.
+func (BudgetMode) EnumDescriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{0}
+}
+
+// KeyStatus says whether a key can be used. A key that is several of these has
+// the last one.
+type KeyStatus int32
+
+const (
+	KeyStatus_KEY_STATUS_UNSPECIFIED KeyStatus = 0
+	// It can be used.
+	KeyStatus_KEY_STATUS_ACTIVE KeyStatus = 1
+	// It is blocked.
+	KeyStatus_KEY_STATUS_BLOCKED KeyStatus = 2
+	// Its life is over.
+	KeyStatus_KEY_STATUS_EXPIRED KeyStatus = 3
+	// It was revoked.
+	KeyStatus_KEY_STATUS_REVOKED KeyStatus = 4
+)
+
+// Enum value maps for KeyStatus.
+var (
+	KeyStatus_name = map[int32]string{
+		0: "KEY_STATUS_UNSPECIFIED",
+		1: "KEY_STATUS_ACTIVE",
+		2: "KEY_STATUS_BLOCKED",
+		3: "KEY_STATUS_EXPIRED",
+		4: "KEY_STATUS_REVOKED",
+	}
+	KeyStatus_value = map[string]int32{
+		"KEY_STATUS_UNSPECIFIED": 0,
+		"KEY_STATUS_ACTIVE":      1,
+		"KEY_STATUS_BLOCKED":     2,
+		"KEY_STATUS_EXPIRED":     3,
+		"KEY_STATUS_REVOKED":     4,
+	}
+)
+
+func (x KeyStatus) Enum() *KeyStatus {
+	p := new(KeyStatus)
+	*p = x
+	return p
+}
+
+func (x KeyStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KeyStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_keysvc_v1_key_service_proto_enumTypes[1].Descriptor()
+}
+
+func (KeyStatus) Type() protoreflect.EnumType {
+	return &file_keysvc_v1_key_service_proto_enumTypes[1]
+}
+
+func (x KeyStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KeyStatus.Descriptor instead.
+func (KeyStatus) EnumDescriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{1}
+}
+
+// KeySort is what keys are listed by.
+type KeySort int32
+
+const (
+	// By created_at.
+	KeySort_KEY_SORT_UNSPECIFIED KeySort = 0
+	KeySort_KEY_SORT_CREATED_AT  KeySort = 1
+	KeySort_KEY_SORT_UPDATED_AT  KeySort = 2
+	// By the bytes of the alias.
+	KeySort_KEY_SORT_KEY_ALIAS KeySort = 3
+	// By max_budget_nano_usd; no limit is the largest.
+	KeySort_KEY_SORT_MAX_BUDGET KeySort = 4
+)
+
+// Enum value maps for KeySort.
+var (
+	KeySort_name = map[int32]string{
+		0: "KEY_SORT_UNSPECIFIED",
+		1: "KEY_SORT_CREATED_AT",
+		2: "KEY_SORT_UPDATED_AT",
+		3: "KEY_SORT_KEY_ALIAS",
+		4: "KEY_SORT_MAX_BUDGET",
+	}
+	KeySort_value = map[string]int32{
+		"KEY_SORT_UNSPECIFIED": 0,
+		"KEY_SORT_CREATED_AT":  1,
+		"KEY_SORT_UPDATED_AT":  2,
+		"KEY_SORT_KEY_ALIAS":   3,
+		"KEY_SORT_MAX_BUDGET":  4,
+	}
+)
+
+func (x KeySort) Enum() *KeySort {
+	p := new(KeySort)
+	*p = x
+	return p
+}
+
+func (x KeySort) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KeySort) Descriptor() protoreflect.EnumDescriptor {
+	return file_keysvc_v1_key_service_proto_enumTypes[2].Descriptor()
+}
+
+func (KeySort) Type() protoreflect.EnumType {
+	return &file_keysvc_v1_key_service_proto_enumTypes[2]
+}
+
+func (x KeySort) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KeySort.Descriptor instead.
+func (KeySort) EnumDescriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{2}
+}
 
 // TeamStatus is the team's gate.
 type TeamStatus int32
@@ -70,11 +244,11 @@ func (x TeamStatus) String() string {
 }
 
 func (TeamStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_keysvc_v1_key_service_proto_enumTypes[0].Descriptor()
+	return file_keysvc_v1_key_service_proto_enumTypes[3].Descriptor()
 }
 
 func (TeamStatus) Type() protoreflect.EnumType {
-	return &file_keysvc_v1_key_service_proto_enumTypes[0]
+	return &file_keysvc_v1_key_service_proto_enumTypes[3]
 }
 
 func (x TeamStatus) Number() protoreflect.EnumNumber {
@@ -83,7 +257,7 @@ func (x TeamStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TeamStatus.Descriptor instead.
 func (TeamStatus) EnumDescriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{0}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{3}
 }
 
 // Limits bound what a key or a team may use. An absent field: no limit.
@@ -101,8 +275,24 @@ type Limits struct {
 	// Window after which the spent budget starts again, in LiteLLM's grammar
 	// ("24h", "30d", "1mo"). Empty: the budget never resets.
 	BudgetDuration string `protobuf:"bytes,5,opt,name=budget_duration,json=budgetDuration,proto3" json:"budget_duration,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Further budgets, each with a window of its own. All hold at once; at most 10.
+	BudgetLimits []*BudgetLimit `protobuf:"bytes,6,rep,name=budget_limits,json=budgetLimits,proto3" json:"budget_limits,omitempty"`
+	// An alert is sent once a window when this much is spent, in nano-dollars;
+	// nothing is refused for it.
+	SoftBudgetNanoUsd *int64 `protobuf:"varint,7,opt,name=soft_budget_nano_usd,json=softBudgetNanoUsd,proto3,oneof" json:"soft_budget_nano_usd,omitempty"`
+	// Budgets of single models by the name that clients send; at most 100.
+	ModelMaxBudget map[string]*BudgetLimit `protobuf:"bytes,8,rep,name=model_max_budget,json=modelMaxBudget,proto3" json:"model_max_budget,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Requests and tokens a minute of single models; at most 100 each.
+	ModelRpmLimit map[string]int64 `protobuf:"bytes,9,rep,name=model_rpm_limit,json=modelRpmLimit,proto3" json:"model_rpm_limit,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	ModelTpmLimit map[string]int64 `protobuf:"bytes,10,rep,name=model_tpm_limit,json=modelTpmLimit,proto3" json:"model_tpm_limit,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Added to max_budget_nano_usd until temp_budget_expires_at, in nano-dollars.
+	// Both are given, or neither.
+	TempBudgetIncreaseNanoUsd *int64                 `protobuf:"varint,11,opt,name=temp_budget_increase_nano_usd,json=tempBudgetIncreaseNanoUsd,proto3,oneof" json:"temp_budget_increase_nano_usd,omitempty"`
+	TempBudgetExpiresAt       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=temp_budget_expires_at,json=tempBudgetExpiresAt,proto3" json:"temp_budget_expires_at,omitempty"`
+	// How budgets are held.
+	BudgetMode    BudgetMode `protobuf:"varint,13,opt,name=budget_mode,json=budgetMode,proto3,enum=keysvc.v1.BudgetMode" json:"budget_mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -170,6 +360,117 @@ func (x *Limits) GetBudgetDuration() string {
 	return ""
 }
 
+func (x *Limits) GetBudgetLimits() []*BudgetLimit {
+	if x != nil {
+		return x.BudgetLimits
+	}
+	return nil
+}
+
+func (x *Limits) GetSoftBudgetNanoUsd() int64 {
+	if x != nil && x.SoftBudgetNanoUsd != nil {
+		return *x.SoftBudgetNanoUsd
+	}
+	return 0
+}
+
+func (x *Limits) GetModelMaxBudget() map[string]*BudgetLimit {
+	if x != nil {
+		return x.ModelMaxBudget
+	}
+	return nil
+}
+
+func (x *Limits) GetModelRpmLimit() map[string]int64 {
+	if x != nil {
+		return x.ModelRpmLimit
+	}
+	return nil
+}
+
+func (x *Limits) GetModelTpmLimit() map[string]int64 {
+	if x != nil {
+		return x.ModelTpmLimit
+	}
+	return nil
+}
+
+func (x *Limits) GetTempBudgetIncreaseNanoUsd() int64 {
+	if x != nil && x.TempBudgetIncreaseNanoUsd != nil {
+		return *x.TempBudgetIncreaseNanoUsd
+	}
+	return 0
+}
+
+func (x *Limits) GetTempBudgetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TempBudgetExpiresAt
+	}
+	return nil
+}
+
+func (x *Limits) GetBudgetMode() BudgetMode {
+	if x != nil {
+		return x.BudgetMode
+	}
+	return BudgetMode_BUDGET_MODE_UNSPECIFIED
+}
+
+// BudgetLimit is a budget in a window.
+type BudgetLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most that may be spent in a window, in nano-dollars (1e-9 USD).
+	MaxBudgetNanoUsd int64 `protobuf:"varint,1,opt,name=max_budget_nano_usd,json=maxBudgetNanoUsd,proto3" json:"max_budget_nano_usd,omitempty"`
+	// The window in LiteLLM's grammar. Empty: it never ends.
+	BudgetDuration string `protobuf:"bytes,2,opt,name=budget_duration,json=budgetDuration,proto3" json:"budget_duration,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BudgetLimit) Reset() {
+	*x = BudgetLimit{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BudgetLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BudgetLimit) ProtoMessage() {}
+
+func (x *BudgetLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BudgetLimit.ProtoReflect.Descriptor instead.
+func (*BudgetLimit) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BudgetLimit) GetMaxBudgetNanoUsd() int64 {
+	if x != nil {
+		return x.MaxBudgetNanoUsd
+	}
+	return 0
+}
+
+func (x *BudgetLimit) GetBudgetDuration() string {
+	if x != nil {
+		return x.BudgetDuration
+	}
+	return ""
+}
+
 // Key is a virtual key without its secret.
 type Key struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -203,14 +504,24 @@ type Key struct {
 	// Life that was asked for, as it was written ("24h"). Empty: for ever.
 	Duration string `protobuf:"bytes,15,opt,name=duration,proto3" json:"duration,omitempty"`
 	// Tags put on every request of the key.
-	Tags          []string `protobuf:"bytes,16,rep,name=tags,proto3" json:"tags,omitempty"`
+	Tags []string `protobuf:"bytes,16,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Names of the key's own for models: what a client sends → what is meant.
+	Aliases map[string]string `protobuf:"bytes,17,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Networks that requests may come from, such as "10.0.0.0/8". Empty: any.
+	AllowedCidrs []string `protobuf:"bytes,18,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
+	// Routes that the key may call: paths ("/v1/messages", "/v1/models/*") or
+	// LiteLLM's groups ("llm_api_routes", "info_routes"). Empty: all of a virtual
+	// key.
+	AllowedRoutes []string `protobuf:"bytes,19,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	// When RotateKey last gave the key a new secret. Absent: never.
+	RotatedAt     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=rotated_at,json=rotatedAt,proto3" json:"rotated_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[1]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -222,7 +533,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[1]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -235,7 +546,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{1}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Key) GetKeyId() string {
@@ -350,6 +661,34 @@ func (x *Key) GetTags() []string {
 	return nil
 }
 
+func (x *Key) GetAliases() map[string]string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *Key) GetAllowedCidrs() []string {
+	if x != nil {
+		return x.AllowedCidrs
+	}
+	return nil
+}
+
+func (x *Key) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
+func (x *Key) GetRotatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotatedAt
+	}
+	return nil
+}
+
 type IssueSessionKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session. Required.
@@ -358,8 +697,8 @@ type IssueSessionKeyRequest struct {
 	TeamId string `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
 	// The team's name, used only when the team is made.
 	TeamAlias string `protobuf:"bytes,3,opt,name=team_alias,json=teamAlias,proto3" json:"team_alias,omitempty"`
-	// Life of the key in LiteLLM's grammar ("30m", "24h", "7d"). Empty: the
-	// service's LLM_PROXY_KEY_DURATION.
+	// Life of the key in LiteLLM's grammar ("30m", "24h", "7d"); "-1": for ever.
+	// Empty: the service's default for keys, else LLM_PROXY_KEY_DURATION.
 	Duration string `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
 	// Limits of the key.
 	Limits *Limits `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -370,13 +709,19 @@ type IssueSessionKeyRequest struct {
 	// same key_id, with a fresh secret. Empty: each call makes a new key.
 	IdempotencyKey string   `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	Tags           []string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Names of the key's own for models, at most 100.
+	Aliases map[string]string `protobuf:"bytes,10,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Networks that requests may come from, at most 100. Empty: any.
+	AllowedCidrs []string `protobuf:"bytes,11,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
+	// Routes that the key may call, at most 100. Empty: all of a virtual key.
+	AllowedRoutes []string `protobuf:"bytes,12,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IssueSessionKeyRequest) Reset() {
 	*x = IssueSessionKeyRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[2]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +733,7 @@ func (x *IssueSessionKeyRequest) String() string {
 func (*IssueSessionKeyRequest) ProtoMessage() {}
 
 func (x *IssueSessionKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[2]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +746,7 @@ func (x *IssueSessionKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueSessionKeyRequest.ProtoReflect.Descriptor instead.
 func (*IssueSessionKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{2}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *IssueSessionKeyRequest) GetUserId() string {
@@ -467,6 +812,27 @@ func (x *IssueSessionKeyRequest) GetTags() []string {
 	return nil
 }
 
+func (x *IssueSessionKeyRequest) GetAliases() map[string]string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *IssueSessionKeyRequest) GetAllowedCidrs() []string {
+	if x != nil {
+		return x.AllowedCidrs
+	}
+	return nil
+}
+
+func (x *IssueSessionKeyRequest) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
 type IssueSessionKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -483,7 +849,7 @@ type IssueSessionKeyResponse struct {
 
 func (x *IssueSessionKeyResponse) Reset() {
 	*x = IssueSessionKeyResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[3]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +861,7 @@ func (x *IssueSessionKeyResponse) String() string {
 func (*IssueSessionKeyResponse) ProtoMessage() {}
 
 func (x *IssueSessionKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[3]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +874,7 @@ func (x *IssueSessionKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueSessionKeyResponse.ProtoReflect.Descriptor instead.
 func (*IssueSessionKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{3}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IssueSessionKeyResponse) GetKey() *Key {
@@ -549,16 +915,29 @@ type CreateKeyRequest struct {
 	Models   []string         `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
 	Limits   *Limits          `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
 	Metadata *structpb.Struct `protobuf:"bytes,6,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	// LiteLLM's grammar. Empty: the key never expires.
-	Duration      string   `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
-	Tags          []string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// LiteLLM's grammar. "-1", or empty without a default or an upper bound: the
+	// key never expires.
+	Duration string   `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	Tags     []string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Names of the key's own for models, at most 100.
+	Aliases map[string]string `protobuf:"bytes,9,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Networks that requests may come from, at most 100. Empty: any.
+	AllowedCidrs []string `protobuf:"bytes,10,rep,name=allowed_cidrs,json=allowedCidrs,proto3" json:"allowed_cidrs,omitempty"`
+	// Routes that the key may call, at most 100. Empty: all of a virtual key.
+	AllowedRoutes []string `protobuf:"bytes,11,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	// The key refuses requests until UnblockKey.
+	Blocked bool `protobuf:"varint,12,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	// Chosen by the caller; a repeat with the same value and user_id returns the
+	// key that the first call made as it is now, with a fresh secret, while it is
+	// live. Empty: each call makes a new key.
+	IdempotencyKey string `protobuf:"bytes,13,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[4]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +949,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[4]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +962,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{4}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateKeyRequest) GetKeyAlias() string {
@@ -642,6 +1021,41 @@ func (x *CreateKeyRequest) GetTags() []string {
 	return nil
 }
 
+func (x *CreateKeyRequest) GetAliases() map[string]string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *CreateKeyRequest) GetAllowedCidrs() []string {
+	if x != nil {
+		return x.AllowedCidrs
+	}
+	return nil
+}
+
+func (x *CreateKeyRequest) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
+func (x *CreateKeyRequest) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *CreateKeyRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type CreateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -653,7 +1067,7 @@ type CreateKeyResponse struct {
 
 func (x *CreateKeyResponse) Reset() {
 	*x = CreateKeyResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[5]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +1079,7 @@ func (x *CreateKeyResponse) String() string {
 func (*CreateKeyResponse) ProtoMessage() {}
 
 func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[5]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +1092,7 @@ func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{5}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateKeyResponse) GetKey() *Key {
@@ -695,6 +1109,273 @@ func (x *CreateKeyResponse) GetSecret() string {
 	return ""
 }
 
+type UpdateKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new values; key.key_id names the key: id, token or alias.
+	Key *Key `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// What changes: key_alias, team_id, user_id, models, limits (all of them),
+	// limits.NAME (one of them), metadata, duration, tags, aliases, allowed_cidrs,
+	// allowed_routes, blocked. A name whose value is absent in key clears it; the
+	// duration counts from now, and "-1" or an empty one removes the expiry.
+	// Required in gRPC; over REST it is made from the fields in the body, where
+	// null clears.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateKeyRequest) Reset() {
+	*x = UpdateKeyRequest{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateKeyRequest) ProtoMessage() {}
+
+func (x *UpdateKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateKeyRequest.ProtoReflect.Descriptor instead.
+func (*UpdateKeyRequest) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateKeyRequest) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *UpdateKeyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+type UpdateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Revision of the change: a watcher that has seen it follows it.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateKeyResponse) Reset() {
+	*x = UpdateKeyResponse{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateKeyResponse) ProtoMessage() {}
+
+func (x *UpdateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateKeyResponse.ProtoReflect.Descriptor instead.
+func (*UpdateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateKeyResponse) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *UpdateKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type RotateKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, token or alias.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// How long the old secret still works, in LiteLLM's grammar. Empty: not at all.
+	GracePeriod string `protobuf:"bytes,2,opt,name=grace_period,json=gracePeriod,proto3" json:"grace_period,omitempty"`
+	// Chosen by the caller; a repeat of the key's last rotation with the same value
+	// replaces the secret that the call before made, which nobody may have
+	// received, and leaves the old secret its grace. Empty: each call rotates.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Attributes that change in the same transaction, as in UpdateKey; key.key_id
+	// is not used.
+	Key *Key `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// Empty: none.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,5,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeyRequest) Reset() {
+	*x = RotateKeyRequest{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeyRequest) ProtoMessage() {}
+
+func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RotateKeyRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *RotateKeyRequest) GetGracePeriod() string {
+	if x != nil {
+		return x.GracePeriod
+	}
+	return ""
+}
+
+func (x *RotateKeyRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *RotateKeyRequest) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKeyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+type RotateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The new plaintext, "sk-…". It is returned here and never again.
+	Secret string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	// When the secret before this one stops. Absent: it has stopped.
+	GraceEndsAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=grace_ends_at,json=graceEndsAt,proto3" json:"grace_ends_at,omitempty"`
+	// Revision of the change: a watcher that has seen it follows it.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeyResponse) Reset() {
+	*x = RotateKeyResponse{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeyResponse) ProtoMessage() {}
+
+func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RotateKeyResponse) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RotateKeyResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *RotateKeyResponse) GetGraceEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GraceEndsAt
+	}
+	return nil
+}
+
+func (x *RotateKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type GetKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The key's id, its token (hex SHA-256 of the secret) or its alias.
@@ -705,7 +1386,7 @@ type GetKeyRequest struct {
 
 func (x *GetKeyRequest) Reset() {
 	*x = GetKeyRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[6]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +1398,7 @@ func (x *GetKeyRequest) String() string {
 func (*GetKeyRequest) ProtoMessage() {}
 
 func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[6]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +1411,7 @@ func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{6}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetKeyRequest) GetKeyId() string {
@@ -749,7 +1430,7 @@ type GetKeyResponse struct {
 
 func (x *GetKeyResponse) Reset() {
 	*x = GetKeyResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[7]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +1442,7 @@ func (x *GetKeyResponse) String() string {
 func (*GetKeyResponse) ProtoMessage() {}
 
 func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[7]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +1455,7 @@ func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{7}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetKeyResponse) GetKey() *Key {
@@ -784,24 +1465,42 @@ func (x *GetKeyResponse) GetKey() *Key {
 	return nil
 }
 
+// Empty fields do not filter.
 type ListKeysRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	TeamId   string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
 	UserId   string                 `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	KeyAlias string                 `protobuf:"bytes,3,opt,name=key_alias,json=keyAlias,proto3" json:"key_alias,omitempty"`
-	// Also revoked and expired keys.
+	// Also revoked and expired keys. Not used when status is set.
 	IncludeEnded bool `protobuf:"varint,4,opt,name=include_ended,json=includeEnded,proto3" json:"include_ended,omitempty"`
 	// 1 to 1000; 0: 100.
 	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// From the answer before; empty: the first page.
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// From the answer before, to the same request; empty: the first page.
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Lower-case hex SHA-256 of the key's secret, or of one that was rotated away.
+	Token string `protobuf:"bytes,7,opt,name=token,proto3" json:"token,omitempty"`
+	// Only keys in this state. Unspecified: those that have not ended.
+	Status KeyStatus `protobuf:"varint,8,opt,name=status,proto3,enum=keysvc.v1.KeyStatus" json:"status,omitempty"`
+	// Only keys made at or after this instant.
+	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
+	// Only keys made before this instant.
+	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
+	// The order; keys that are equal in it are in the order of their making.
+	SortBy KeySort `protobuf:"varint,11,opt,name=sort_by,json=sortBy,proto3,enum=keysvc.v1.KeySort" json:"sort_by,omitempty"`
+	// Smallest or oldest first instead of last.
+	Ascending bool `protobuf:"varint,12,opt,name=ascending,proto3" json:"ascending,omitempty"`
+	// Also count what the filters match.
+	IncludeTotal bool `protobuf:"varint,13,opt,name=include_total,json=includeTotal,proto3" json:"include_total,omitempty"`
+	// How many keys to leave out before the page, after page_token; 0 to 100000.
+	// For callers that count pages.
+	Skip          int32 `protobuf:"varint,14,opt,name=skip,proto3" json:"skip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[8]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1512,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[8]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1525,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{8}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListKeysRequest) GetTeamId() string {
@@ -871,18 +1570,76 @@ func (x *ListKeysRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListKeysRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ListKeysRequest) GetStatus() KeyStatus {
+	if x != nil {
+		return x.Status
+	}
+	return KeyStatus_KEY_STATUS_UNSPECIFIED
+}
+
+func (x *ListKeysRequest) GetCreatedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAfter
+	}
+	return nil
+}
+
+func (x *ListKeysRequest) GetCreatedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedBefore
+	}
+	return nil
+}
+
+func (x *ListKeysRequest) GetSortBy() KeySort {
+	if x != nil {
+		return x.SortBy
+	}
+	return KeySort_KEY_SORT_UNSPECIFIED
+}
+
+func (x *ListKeysRequest) GetAscending() bool {
+	if x != nil {
+		return x.Ascending
+	}
+	return false
+}
+
+func (x *ListKeysRequest) GetIncludeTotal() bool {
+	if x != nil {
+		return x.IncludeTotal
+	}
+	return false
+}
+
+func (x *ListKeysRequest) GetSkip() int32 {
+	if x != nil {
+		return x.Skip
+	}
+	return 0
+}
+
 type ListKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Keys  []*Key                 `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	// Empty: the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many keys the filters match. Absent: it was not asked for.
+	TotalCount    *int64 `protobuf:"varint,3,opt,name=total_count,json=totalCount,proto3,oneof" json:"total_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[9]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1651,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[9]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1664,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{9}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -924,6 +1681,13 @@ func (x *ListKeysResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListKeysResponse) GetTotalCount() int64 {
+	if x != nil && x.TotalCount != nil {
+		return *x.TotalCount
+	}
+	return 0
+}
+
 type BlockKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id, token or alias.
@@ -934,7 +1698,7 @@ type BlockKeyRequest struct {
 
 func (x *BlockKeyRequest) Reset() {
 	*x = BlockKeyRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[10]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1710,7 @@ func (x *BlockKeyRequest) String() string {
 func (*BlockKeyRequest) ProtoMessage() {}
 
 func (x *BlockKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[10]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1723,7 @@ func (x *BlockKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockKeyRequest.ProtoReflect.Descriptor instead.
 func (*BlockKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{10}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BlockKeyRequest) GetKeyId() string {
@@ -978,7 +1742,7 @@ type BlockKeyResponse struct {
 
 func (x *BlockKeyResponse) Reset() {
 	*x = BlockKeyResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[11]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1754,7 @@ func (x *BlockKeyResponse) String() string {
 func (*BlockKeyResponse) ProtoMessage() {}
 
 func (x *BlockKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[11]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1767,7 @@ func (x *BlockKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockKeyResponse.ProtoReflect.Descriptor instead.
 func (*BlockKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{11}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BlockKeyResponse) GetKey() *Key {
@@ -1023,7 +1787,7 @@ type UnblockKeyRequest struct {
 
 func (x *UnblockKeyRequest) Reset() {
 	*x = UnblockKeyRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[12]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1799,7 @@ func (x *UnblockKeyRequest) String() string {
 func (*UnblockKeyRequest) ProtoMessage() {}
 
 func (x *UnblockKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[12]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1812,7 @@ func (x *UnblockKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockKeyRequest.ProtoReflect.Descriptor instead.
 func (*UnblockKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{12}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnblockKeyRequest) GetKeyId() string {
@@ -1067,7 +1831,7 @@ type UnblockKeyResponse struct {
 
 func (x *UnblockKeyResponse) Reset() {
 	*x = UnblockKeyResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[13]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1843,7 @@ func (x *UnblockKeyResponse) String() string {
 func (*UnblockKeyResponse) ProtoMessage() {}
 
 func (x *UnblockKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[13]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1856,7 @@ func (x *UnblockKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnblockKeyResponse.ProtoReflect.Descriptor instead.
 func (*UnblockKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{13}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UnblockKeyResponse) GetKey() *Key {
@@ -1106,7 +1870,7 @@ type RevokeKeysRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	KeyIds     []string               `protobuf:"bytes,1,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
 	KeyAliases []string               `protobuf:"bytes,2,rep,name=key_aliases,json=keyAliases,proto3" json:"key_aliases,omitempty"`
-	// Lower-case hex SHA-256 of the secrets.
+	// Lower-case hex SHA-256 of the secrets, also of those that were rotated away.
 	Tokens []string `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	// Every live key of the session.
 	UserId string `protobuf:"bytes,4,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
@@ -1118,7 +1882,7 @@ type RevokeKeysRequest struct {
 
 func (x *RevokeKeysRequest) Reset() {
 	*x = RevokeKeysRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[14]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1894,7 @@ func (x *RevokeKeysRequest) String() string {
 func (*RevokeKeysRequest) ProtoMessage() {}
 
 func (x *RevokeKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[14]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1907,7 @@ func (x *RevokeKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeysRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{14}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevokeKeysRequest) GetKeyIds() []string {
@@ -1193,7 +1957,7 @@ type RevokeKeysResponse struct {
 
 func (x *RevokeKeysResponse) Reset() {
 	*x = RevokeKeysResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[15]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1969,7 @@ func (x *RevokeKeysResponse) String() string {
 func (*RevokeKeysResponse) ProtoMessage() {}
 
 func (x *RevokeKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[15]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1982,7 @@ func (x *RevokeKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeysResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{15}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeKeysResponse) GetKeys() []*Key {
@@ -1245,7 +2009,7 @@ type VerifyKeyRequest struct {
 
 func (x *VerifyKeyRequest) Reset() {
 	*x = VerifyKeyRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[16]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +2021,7 @@ func (x *VerifyKeyRequest) String() string {
 func (*VerifyKeyRequest) ProtoMessage() {}
 
 func (x *VerifyKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[16]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +2034,7 @@ func (x *VerifyKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyKeyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyKeyRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{16}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VerifyKeyRequest) GetToken() string {
@@ -1286,14 +2050,17 @@ type VerifyKeyResponse struct {
 	// The key's team; absent for a key without one.
 	Team *Team `protobuf:"bytes,2,opt,name=team,proto3" json:"team,omitempty"`
 	// Revision that the answer is at least as new as.
-	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// When this secret stops working although the key goes on: it was rotated away
+	// and is in its grace. Absent: it is the key's own.
+	SecretExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=secret_expires_at,json=secretExpiresAt,proto3" json:"secret_expires_at,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *VerifyKeyResponse) Reset() {
 	*x = VerifyKeyResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[17]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +2072,7 @@ func (x *VerifyKeyResponse) String() string {
 func (*VerifyKeyResponse) ProtoMessage() {}
 
 func (x *VerifyKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[17]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +2085,7 @@ func (x *VerifyKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyKeyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyKeyResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{17}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyKeyResponse) GetKey() *Key {
@@ -1342,9 +2109,18 @@ func (x *VerifyKeyResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *VerifyKeyResponse) GetSecretExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SecretExpiresAt
+	}
+	return nil
+}
+
 type WatchKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Events after this revision are sent. Zero: from now on.
+	// Events after this revision are sent. Zero: from now on. FAILED_PRECONDITION
+	// for one that the log does not reach back to, or forward: forget all keys and
+	// watch from now on.
 	AfterRevision int64 `protobuf:"varint,1,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1352,7 +2128,7 @@ type WatchKeysRequest struct {
 
 func (x *WatchKeysRequest) Reset() {
 	*x = WatchKeysRequest{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[18]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +2140,7 @@ func (x *WatchKeysRequest) String() string {
 func (*WatchKeysRequest) ProtoMessage() {}
 
 func (x *WatchKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[18]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +2153,7 @@ func (x *WatchKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchKeysRequest.ProtoReflect.Descriptor instead.
 func (*WatchKeysRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{18}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchKeysRequest) GetAfterRevision() int64 {
@@ -1397,7 +2173,8 @@ type WatchKeysResponse struct {
 	TeamIds []string `protobuf:"bytes,3,rep,name=team_ids,json=teamIds,proto3" json:"team_ids,omitempty"`
 	// The keys or teams named were stopped: cut their running streams.
 	Stopped bool `protobuf:"varint,4,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	// Why they were stopped: "revoked", "blocked", "exhausted", "suspended".
+	// Why they were stopped: "revoked" (also: expired, rotated without a grace, the
+	// team deleted), "blocked", "exhausted", "suspended".
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// True: nothing changed, the stream is alive.
 	Heartbeat     bool `protobuf:"varint,6,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
@@ -1407,7 +2184,7 @@ type WatchKeysResponse struct {
 
 func (x *WatchKeysResponse) Reset() {
 	*x = WatchKeysResponse{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[19]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +2196,7 @@ func (x *WatchKeysResponse) String() string {
 func (*WatchKeysResponse) ProtoMessage() {}
 
 func (x *WatchKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[19]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +2209,7 @@ func (x *WatchKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchKeysResponse.ProtoReflect.Descriptor instead.
 func (*WatchKeysResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{19}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchKeysResponse) GetRevision() int64 {
@@ -1491,16 +2268,19 @@ type Team struct {
 	Metadata *structpb.Struct `protobuf:"bytes,5,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	Status   TeamStatus       `protobuf:"varint,6,opt,name=status,proto3,enum=keysvc.v1.TeamStatus" json:"status,omitempty"`
 	// Why the team is not active, in words that a user may read.
-	StatusReason  string                 `protobuf:"bytes,7,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	StatusReason string                 `protobuf:"bytes,7,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
+	CreatedAt    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	UpdatedAt    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// When the team was deleted. What is left of it is its id, its name and its
+	// history. Absent: it was not.
+	DeletedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deleted_at,json=deletedAt,proto3" json:"deleted_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Team) Reset() {
 	*x = Team{}
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[20]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +2292,7 @@ func (x *Team) String() string {
 func (*Team) ProtoMessage() {}
 
 func (x *Team) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_key_service_proto_msgTypes[20]
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +2305,7 @@ func (x *Team) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Team.ProtoReflect.Descriptor instead.
 func (*Team) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{20}
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Team) GetTeamId() string {
@@ -1591,23 +2371,350 @@ func (x *Team) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Team) GetDeletedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeletedAt
+	}
+	return nil
+}
+
+// Empty fields do not filter.
+type ListAuditRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A key_id or team_id.
+	Entity string `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
+	// Who made the change: "master", "service", or the name of an admin token.
+	Actor string `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Such as "key.revoke", or "key." for all that begin so.
+	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// Of the call that made the change.
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only changes at or after this instant.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// Only changes before this instant.
+	Until *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	// 1 to 1000; 0: 100.
+	PageSize int32 `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty: the first page.
+	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditRequest) Reset() {
+	*x = ListAuditRequest{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditRequest) ProtoMessage() {}
+
+func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditRequest) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListAuditRequest) GetEntity() string {
+	if x != nil {
+		return x.Entity
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListAuditRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ListAuditRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAuditRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListAuditResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Entries []*AuditEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Empty: the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditResponse) Reset() {
+	*x = ListAuditResponse{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditResponse) ProtoMessage() {}
+
+func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditResponse) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListAuditResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListAuditResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// AuditEntry is one change of one key or team. It holds no secret.
+type AuditEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Who made the change: "master", "service", the name of an admin token, or
+	// "keysvc" for what the service does by itself.
+	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// For whom, as the caller's `litellm-changed-by` header says. Empty: none.
+	ChangedBy string `protobuf:"bytes,4,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What was done: key.create, key.issue, key.renew, key.update, key.rotate,
+	// key.block, key.unblock, key.revoke, team.create, team.update, team.status,
+	// team.delete.
+	Action string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
+	// The key_id or team_id.
+	Entity string `protobuf:"bytes,7,opt,name=entity,proto3" json:"entity,omitempty"`
+	// The key before and after; absent before it was made, and for a team.
+	KeyBefore *Key `protobuf:"bytes,8,opt,name=key_before,json=keyBefore,proto3" json:"key_before,omitempty"`
+	KeyAfter  *Key `protobuf:"bytes,9,opt,name=key_after,json=keyAfter,proto3" json:"key_after,omitempty"`
+	// The team before and after; absent before it was made, and for a key.
+	TeamBefore    *Team `protobuf:"bytes,10,opt,name=team_before,json=teamBefore,proto3" json:"team_before,omitempty"`
+	TeamAfter     *Team `protobuf:"bytes,11,opt,name=team_after,json=teamAfter,proto3" json:"team_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_key_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_key_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AuditEntry) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AuditEntry) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetChangedBy() string {
+	if x != nil {
+		return x.ChangedBy
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetEntity() string {
+	if x != nil {
+		return x.Entity
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetKeyBefore() *Key {
+	if x != nil {
+		return x.KeyBefore
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetKeyAfter() *Key {
+	if x != nil {
+		return x.KeyAfter
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetTeamBefore() *Team {
+	if x != nil {
+		return x.TeamBefore
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetTeamAfter() *Team {
+	if x != nil {
+		return x.TeamAfter
+	}
+	return nil
+}
+
 var File_keysvc_v1_key_service_proto protoreflect.FileDescriptor
 
 const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1bkeysvc/v1/key_service.proto\x12\tkeysvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x02\n" +
+	"\x1bkeysvc/v1/key_service.proto\x12\tkeysvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\b\n" +
 	"\x06Limits\x122\n" +
 	"\x13max_budget_nano_usd\x18\x01 \x01(\x03H\x00R\x10maxBudgetNanoUsd\x88\x01\x01\x12 \n" +
 	"\trpm_limit\x18\x02 \x01(\x03H\x01R\brpmLimit\x88\x01\x01\x12 \n" +
 	"\ttpm_limit\x18\x03 \x01(\x03H\x02R\btpmLimit\x88\x01\x01\x127\n" +
 	"\x15max_parallel_requests\x18\x04 \x01(\x03H\x03R\x13maxParallelRequests\x88\x01\x01\x12'\n" +
-	"\x0fbudget_duration\x18\x05 \x01(\tR\x0ebudgetDurationB\x16\n" +
+	"\x0fbudget_duration\x18\x05 \x01(\tR\x0ebudgetDuration\x12;\n" +
+	"\rbudget_limits\x18\x06 \x03(\v2\x16.keysvc.v1.BudgetLimitR\fbudgetLimits\x124\n" +
+	"\x14soft_budget_nano_usd\x18\a \x01(\x03H\x04R\x11softBudgetNanoUsd\x88\x01\x01\x12O\n" +
+	"\x10model_max_budget\x18\b \x03(\v2%.keysvc.v1.Limits.ModelMaxBudgetEntryR\x0emodelMaxBudget\x12L\n" +
+	"\x0fmodel_rpm_limit\x18\t \x03(\v2$.keysvc.v1.Limits.ModelRpmLimitEntryR\rmodelRpmLimit\x12L\n" +
+	"\x0fmodel_tpm_limit\x18\n" +
+	" \x03(\v2$.keysvc.v1.Limits.ModelTpmLimitEntryR\rmodelTpmLimit\x12E\n" +
+	"\x1dtemp_budget_increase_nano_usd\x18\v \x01(\x03H\x05R\x19tempBudgetIncreaseNanoUsd\x88\x01\x01\x12O\n" +
+	"\x16temp_budget_expires_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x13tempBudgetExpiresAt\x126\n" +
+	"\vbudget_mode\x18\r \x01(\x0e2\x15.keysvc.v1.BudgetModeR\n" +
+	"budgetMode\x1aY\n" +
+	"\x13ModelMaxBudgetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.keysvc.v1.BudgetLimitR\x05value:\x028\x01\x1a@\n" +
+	"\x12ModelRpmLimitEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a@\n" +
+	"\x12ModelTpmLimitEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x16\n" +
 	"\x14_max_budget_nano_usdB\f\n" +
 	"\n" +
 	"_rpm_limitB\f\n" +
 	"\n" +
 	"_tpm_limitB\x18\n" +
-	"\x16_max_parallel_requests\"\xca\x04\n" +
+	"\x16_max_parallel_requestsB\x17\n" +
+	"\x15_soft_budget_nano_usdB \n" +
+	"\x1e_temp_budget_increase_nano_usd\"e\n" +
+	"\vBudgetLimit\x12-\n" +
+	"\x13max_budget_nano_usd\x18\x01 \x01(\x03R\x10maxBudgetNanoUsd\x12'\n" +
+	"\x0fbudget_duration\x18\x02 \x01(\tR\x0ebudgetDuration\"\xc4\x06\n" +
 	"\x03Key\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x19\n" +
@@ -1629,7 +2736,15 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x1a\n" +
 	"\bduration\x18\x0f \x01(\tR\bduration\x12\x12\n" +
-	"\x04tags\x18\x10 \x03(\tR\x04tags\"\xba\x02\n" +
+	"\x04tags\x18\x10 \x03(\tR\x04tags\x125\n" +
+	"\aaliases\x18\x11 \x03(\v2\x1b.keysvc.v1.Key.AliasesEntryR\aaliases\x12#\n" +
+	"\rallowed_cidrs\x18\x12 \x03(\tR\fallowedCidrs\x12%\n" +
+	"\x0eallowed_routes\x18\x13 \x03(\tR\rallowedRoutes\x129\n" +
+	"\n" +
+	"rotated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\trotatedAt\x1a:\n" +
+	"\fAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x04\n" +
 	"\x16IssueSessionKeyRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x1d\n" +
@@ -1640,7 +2755,14 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\x06models\x18\x06 \x03(\tR\x06models\x123\n" +
 	"\bmetadata\x18\a \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12'\n" +
 	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\x12\x12\n" +
-	"\x04tags\x18\t \x03(\tR\x04tags\"\x8c\x02\n" +
+	"\x04tags\x18\t \x03(\tR\x04tags\x12H\n" +
+	"\aaliases\x18\n" +
+	" \x03(\v2..keysvc.v1.IssueSessionKeyRequest.AliasesEntryR\aaliases\x12#\n" +
+	"\rallowed_cidrs\x18\v \x03(\tR\fallowedCidrs\x12%\n" +
+	"\x0eallowed_routes\x18\f \x03(\tR\rallowedRoutes\x1a:\n" +
+	"\fAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x02\n" +
 	"\x17IssueSessionKeyResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12=\n" +
@@ -1648,7 +2770,7 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\x0fopencode_config\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x0eopencodeConfig\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x04\n" +
 	"\x10CreateKeyRequest\x12\x1b\n" +
 	"\tkey_alias\x18\x01 \x01(\tR\bkeyAlias\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x17\n" +
@@ -1657,14 +2779,42 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\x06limits\x18\x05 \x01(\v2\x11.keysvc.v1.LimitsR\x06limits\x123\n" +
 	"\bmetadata\x18\x06 \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12\x1a\n" +
 	"\bduration\x18\a \x01(\tR\bduration\x12\x12\n" +
-	"\x04tags\x18\b \x03(\tR\x04tags\"M\n" +
+	"\x04tags\x18\b \x03(\tR\x04tags\x12B\n" +
+	"\aaliases\x18\t \x03(\v2(.keysvc.v1.CreateKeyRequest.AliasesEntryR\aaliases\x12#\n" +
+	"\rallowed_cidrs\x18\n" +
+	" \x03(\tR\fallowedCidrs\x12%\n" +
+	"\x0eallowed_routes\x18\v \x03(\tR\rallowedRoutes\x12\x18\n" +
+	"\ablocked\x18\f \x01(\bR\ablocked\x12'\n" +
+	"\x0fidempotency_key\x18\r \x01(\tR\x0eidempotencyKey\x1a:\n" +
+	"\fAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
 	"\x11CreateKeyResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"&\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"q\n" +
+	"\x10UpdateKeyRequest\x12 \n" +
+	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"Q\n" +
+	"\x11UpdateKeyResponse\x12 \n" +
+	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xd4\x01\n" +
+	"\x10RotateKeyRequest\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12!\n" +
+	"\fgrace_period\x18\x02 \x01(\tR\vgracePeriod\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
+	"\x03key\x18\x04 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12;\n" +
+	"\vupdate_mask\x18\x05 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"\xa9\x01\n" +
+	"\x11RotateKeyResponse\x12 \n" +
+	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\x12>\n" +
+	"\rgrace_ends_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vgraceEndsAt\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"&\n" +
 	"\rGetKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"2\n" +
 	"\x0eGetKeyResponse\x12 \n" +
-	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\"\xc1\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\"\x8d\x04\n" +
 	"\x0fListKeysRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x1b\n" +
@@ -1672,10 +2822,22 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\rinclude_ended\x18\x04 \x01(\bR\fincludeEnded\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"^\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05token\x18\a \x01(\tR\x05token\x12,\n" +
+	"\x06status\x18\b \x01(\x0e2\x14.keysvc.v1.KeyStatusR\x06status\x12?\n" +
+	"\rcreated_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fcreatedAfter\x12A\n" +
+	"\x0ecreated_before\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12+\n" +
+	"\asort_by\x18\v \x01(\x0e2\x12.keysvc.v1.KeySortR\x06sortBy\x12\x1c\n" +
+	"\tascending\x18\f \x01(\bR\tascending\x12#\n" +
+	"\rinclude_total\x18\r \x01(\bR\fincludeTotal\x12\x12\n" +
+	"\x04skip\x18\x0e \x01(\x05R\x04skip\"\x94\x01\n" +
 	"\x10ListKeysResponse\x12\"\n" +
 	"\x04keys\x18\x01 \x03(\v2\x0e.keysvc.v1.KeyR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"(\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12$\n" +
+	"\vtotal_count\x18\x03 \x01(\x03H\x00R\n" +
+	"totalCount\x88\x01\x01B\x0e\n" +
+	"\f_total_count\"(\n" +
 	"\x0fBlockKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"4\n" +
 	"\x10BlockKeyResponse\x12 \n" +
@@ -1695,11 +2857,12 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\x04keys\x18\x01 \x03(\v2\x0e.keysvc.v1.KeyR\x04keys\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"(\n" +
 	"\x10VerifyKeyRequest\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\tR\x05token\"v\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"\xbe\x01\n" +
 	"\x11VerifyKeyResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.keysvc.v1.KeyR\x03key\x12#\n" +
 	"\x04team\x18\x02 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"9\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12F\n" +
+	"\x11secret_expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0fsecretExpiresAt\"9\n" +
 	"\x10WatchKeysRequest\x12%\n" +
 	"\x0eafter_revision\x18\x01 \x01(\x03R\rafterRevision\"\xb3\x01\n" +
 	"\x11WatchKeysResponse\x12\x1a\n" +
@@ -1708,7 +2871,7 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\bteam_ids\x18\x03 \x03(\tR\ateamIds\x12\x18\n" +
 	"\astopped\x18\x04 \x01(\bR\astopped\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1c\n" +
-	"\theartbeat\x18\x06 \x01(\bR\theartbeat\"\x80\x03\n" +
+	"\theartbeat\x18\x06 \x01(\bR\theartbeat\"\xbb\x03\n" +
 	"\x04Team\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1d\n" +
 	"\n" +
@@ -1721,28 +2884,84 @@ const file_keysvc_v1_key_service_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt*\x90\x01\n" +
+	"updated_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x129\n" +
+	"\n" +
+	"deleted_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tdeletedAt\"\x97\x02\n" +
+	"\x10ListAuditRequest\x12\x16\n" +
+	"\x06entity\x18\x01 \x01(\tR\x06entity\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1b\n" +
+	"\tpage_size\x18\a \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\b \x01(\tR\tpageToken\"l\n" +
+	"\x11ListAuditResponse\x12/\n" +
+	"\aentries\x18\x01 \x03(\v2\x15.keysvc.v1.AuditEntryR\aentries\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8a\x03\n" +
+	"\n" +
+	"AuditEntry\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x1d\n" +
+	"\n" +
+	"changed_by\x18\x04 \x01(\tR\tchangedBy\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06action\x18\x06 \x01(\tR\x06action\x12\x16\n" +
+	"\x06entity\x18\a \x01(\tR\x06entity\x12-\n" +
+	"\n" +
+	"key_before\x18\b \x01(\v2\x0e.keysvc.v1.KeyR\tkeyBefore\x12+\n" +
+	"\tkey_after\x18\t \x01(\v2\x0e.keysvc.v1.KeyR\bkeyAfter\x120\n" +
+	"\vteam_before\x18\n" +
+	" \x01(\v2\x0f.keysvc.v1.TeamR\n" +
+	"teamBefore\x12.\n" +
+	"\n" +
+	"team_after\x18\v \x01(\v2\x0f.keysvc.v1.TeamR\tteamAfter*U\n" +
+	"\n" +
+	"BudgetMode\x12\x1b\n" +
+	"\x17BUDGET_MODE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10BUDGET_MODE_HARD\x10\x01\x12\x14\n" +
+	"\x10BUDGET_MODE_SOFT\x10\x02*\x86\x01\n" +
+	"\tKeyStatus\x12\x1a\n" +
+	"\x16KEY_STATUS_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11KEY_STATUS_ACTIVE\x10\x01\x12\x16\n" +
+	"\x12KEY_STATUS_BLOCKED\x10\x02\x12\x16\n" +
+	"\x12KEY_STATUS_EXPIRED\x10\x03\x12\x16\n" +
+	"\x12KEY_STATUS_REVOKED\x10\x04*\x86\x01\n" +
+	"\aKeySort\x12\x18\n" +
+	"\x14KEY_SORT_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13KEY_SORT_CREATED_AT\x10\x01\x12\x17\n" +
+	"\x13KEY_SORT_UPDATED_AT\x10\x02\x12\x16\n" +
+	"\x12KEY_SORT_KEY_ALIAS\x10\x03\x12\x17\n" +
+	"\x13KEY_SORT_MAX_BUDGET\x10\x04*\x90\x01\n" +
 	"\n" +
 	"TeamStatus\x12\x1b\n" +
 	"\x17TEAM_STATUS_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12TEAM_STATUS_ACTIVE\x10\x01\x12\x17\n" +
 	"\x13TEAM_STATUS_BLOCKED\x10\x02\x12\x19\n" +
 	"\x15TEAM_STATUS_EXHAUSTED\x10\x03\x12\x19\n" +
-	"\x15TEAM_STATUS_SUSPENDED\x10\x042\xa2\a\n" +
+	"\x15TEAM_STATUS_SUSPENDED\x10\x042\xd6\t\n" +
 	"\n" +
 	"KeyService\x12\x7f\n" +
 	"\x0fIssueSessionKey\x12!.keysvc.v1.IssueSessionKeyRequest\x1a\".keysvc.v1.IssueSessionKeyResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/sessions/{user_id}/key\x12[\n" +
 	"\tCreateKey\x12\x1b.keysvc.v1.CreateKeyRequest\x1a\x1c.keysvc.v1.CreateKeyResponse\"\x13\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/keys\x12X\n" +
 	"\x06GetKey\x12\x18.keysvc.v1.GetKeyRequest\x1a\x19.keysvc.v1.GetKeyResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/keys/{key_id}\x12U\n" +
 	"\bListKeys\x12\x1a.keysvc.v1.ListKeysRequest\x1a\x1b.keysvc.v1.ListKeysResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
-	"\x12\b/v1/keys\x12g\n" +
+	"\x12\b/v1/keys\x12j\n" +
+	"\tUpdateKey\x12\x1b.keysvc.v1.UpdateKeyRequest\x1a\x1c.keysvc.v1.UpdateKeyResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x03key2\x15/v1/keys/{key.key_id}\x12k\n" +
+	"\tRotateKey\x12\x1b.keysvc.v1.RotateKeyRequest\x1a\x1c.keysvc.v1.RotateKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/keys/{key_id}/rotate\x12g\n" +
 	"\bBlockKey\x12\x1a.keysvc.v1.BlockKeyRequest\x1a\x1b.keysvc.v1.BlockKeyResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/keys/{key_id}/block\x12o\n" +
 	"\n" +
 	"UnblockKey\x12\x1c.keysvc.v1.UnblockKeyRequest\x1a\x1d.keysvc.v1.UnblockKeyResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/keys/{key_id}/unblock\x12e\n" +
 	"\n" +
 	"RevokeKeys\x12\x1c.keysvc.v1.RevokeKeysRequest\x1a\x1d.keysvc.v1.RevokeKeysResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/keys:revoke\x12b\n" +
 	"\tVerifyKey\x12\x1b.keysvc.v1.VerifyKeyRequest\x1a\x1c.keysvc.v1.VerifyKeyResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/keys:verify\x12`\n" +
-	"\tWatchKeys\x12\x1b.keysvc.v1.WatchKeysRequest\x1a\x1c.keysvc.v1.WatchKeysResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/keys:watch0\x01B\xa1\x01\n" +
+	"\tWatchKeys\x12\x1b.keysvc.v1.WatchKeysRequest\x1a\x1c.keysvc.v1.WatchKeysResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/keys:watch0\x01\x12Y\n" +
+	"\tListAudit\x12\x1b.keysvc.v1.ListAuditRequest\x1a\x1c.keysvc.v1.ListAuditResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/auditB\xa1\x01\n" +
 	"\rcom.keysvc.v1B\x0fKeyServiceProtoP\x01Z:github.com/proliferate-ai/llm-proxy/gen/keysvc/v1;keysvcv1\xa2\x02\x03KXX\xaa\x02\tKeysvc.V1\xca\x02\tKeysvc\\V1\xe2\x02\x15Keysvc\\V1\\GPBMetadata\xea\x02\n" +
 	"Keysvc::V1b\x06proto3"
 
@@ -1758,85 +2977,141 @@ func file_keysvc_v1_key_service_proto_rawDescGZIP() []byte {
 	return file_keysvc_v1_key_service_proto_rawDescData
 }
 
-var file_keysvc_v1_key_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keysvc_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_keysvc_v1_key_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_keysvc_v1_key_service_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_keysvc_v1_key_service_proto_goTypes = []any{
-	(TeamStatus)(0),                 // 0: keysvc.v1.TeamStatus
-	(*Limits)(nil),                  // 1: keysvc.v1.Limits
-	(*Key)(nil),                     // 2: keysvc.v1.Key
-	(*IssueSessionKeyRequest)(nil),  // 3: keysvc.v1.IssueSessionKeyRequest
-	(*IssueSessionKeyResponse)(nil), // 4: keysvc.v1.IssueSessionKeyResponse
-	(*CreateKeyRequest)(nil),        // 5: keysvc.v1.CreateKeyRequest
-	(*CreateKeyResponse)(nil),       // 6: keysvc.v1.CreateKeyResponse
-	(*GetKeyRequest)(nil),           // 7: keysvc.v1.GetKeyRequest
-	(*GetKeyResponse)(nil),          // 8: keysvc.v1.GetKeyResponse
-	(*ListKeysRequest)(nil),         // 9: keysvc.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),        // 10: keysvc.v1.ListKeysResponse
-	(*BlockKeyRequest)(nil),         // 11: keysvc.v1.BlockKeyRequest
-	(*BlockKeyResponse)(nil),        // 12: keysvc.v1.BlockKeyResponse
-	(*UnblockKeyRequest)(nil),       // 13: keysvc.v1.UnblockKeyRequest
-	(*UnblockKeyResponse)(nil),      // 14: keysvc.v1.UnblockKeyResponse
-	(*RevokeKeysRequest)(nil),       // 15: keysvc.v1.RevokeKeysRequest
-	(*RevokeKeysResponse)(nil),      // 16: keysvc.v1.RevokeKeysResponse
-	(*VerifyKeyRequest)(nil),        // 17: keysvc.v1.VerifyKeyRequest
-	(*VerifyKeyResponse)(nil),       // 18: keysvc.v1.VerifyKeyResponse
-	(*WatchKeysRequest)(nil),        // 19: keysvc.v1.WatchKeysRequest
-	(*WatchKeysResponse)(nil),       // 20: keysvc.v1.WatchKeysResponse
-	(*Team)(nil),                    // 21: keysvc.v1.Team
-	nil,                             // 22: keysvc.v1.IssueSessionKeyResponse.EnvEntry
-	(*structpb.Struct)(nil),         // 23: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
+	(BudgetMode)(0),                 // 0: keysvc.v1.BudgetMode
+	(KeyStatus)(0),                  // 1: keysvc.v1.KeyStatus
+	(KeySort)(0),                    // 2: keysvc.v1.KeySort
+	(TeamStatus)(0),                 // 3: keysvc.v1.TeamStatus
+	(*Limits)(nil),                  // 4: keysvc.v1.Limits
+	(*BudgetLimit)(nil),             // 5: keysvc.v1.BudgetLimit
+	(*Key)(nil),                     // 6: keysvc.v1.Key
+	(*IssueSessionKeyRequest)(nil),  // 7: keysvc.v1.IssueSessionKeyRequest
+	(*IssueSessionKeyResponse)(nil), // 8: keysvc.v1.IssueSessionKeyResponse
+	(*CreateKeyRequest)(nil),        // 9: keysvc.v1.CreateKeyRequest
+	(*CreateKeyResponse)(nil),       // 10: keysvc.v1.CreateKeyResponse
+	(*UpdateKeyRequest)(nil),        // 11: keysvc.v1.UpdateKeyRequest
+	(*UpdateKeyResponse)(nil),       // 12: keysvc.v1.UpdateKeyResponse
+	(*RotateKeyRequest)(nil),        // 13: keysvc.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),       // 14: keysvc.v1.RotateKeyResponse
+	(*GetKeyRequest)(nil),           // 15: keysvc.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),          // 16: keysvc.v1.GetKeyResponse
+	(*ListKeysRequest)(nil),         // 17: keysvc.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),        // 18: keysvc.v1.ListKeysResponse
+	(*BlockKeyRequest)(nil),         // 19: keysvc.v1.BlockKeyRequest
+	(*BlockKeyResponse)(nil),        // 20: keysvc.v1.BlockKeyResponse
+	(*UnblockKeyRequest)(nil),       // 21: keysvc.v1.UnblockKeyRequest
+	(*UnblockKeyResponse)(nil),      // 22: keysvc.v1.UnblockKeyResponse
+	(*RevokeKeysRequest)(nil),       // 23: keysvc.v1.RevokeKeysRequest
+	(*RevokeKeysResponse)(nil),      // 24: keysvc.v1.RevokeKeysResponse
+	(*VerifyKeyRequest)(nil),        // 25: keysvc.v1.VerifyKeyRequest
+	(*VerifyKeyResponse)(nil),       // 26: keysvc.v1.VerifyKeyResponse
+	(*WatchKeysRequest)(nil),        // 27: keysvc.v1.WatchKeysRequest
+	(*WatchKeysResponse)(nil),       // 28: keysvc.v1.WatchKeysResponse
+	(*Team)(nil),                    // 29: keysvc.v1.Team
+	(*ListAuditRequest)(nil),        // 30: keysvc.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),       // 31: keysvc.v1.ListAuditResponse
+	(*AuditEntry)(nil),              // 32: keysvc.v1.AuditEntry
+	nil,                             // 33: keysvc.v1.Limits.ModelMaxBudgetEntry
+	nil,                             // 34: keysvc.v1.Limits.ModelRpmLimitEntry
+	nil,                             // 35: keysvc.v1.Limits.ModelTpmLimitEntry
+	nil,                             // 36: keysvc.v1.Key.AliasesEntry
+	nil,                             // 37: keysvc.v1.IssueSessionKeyRequest.AliasesEntry
+	nil,                             // 38: keysvc.v1.IssueSessionKeyResponse.EnvEntry
+	nil,                             // 39: keysvc.v1.CreateKeyRequest.AliasesEntry
+	(*timestamppb.Timestamp)(nil),   // 40: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 41: google.protobuf.Struct
+	(*fieldmaskpb.FieldMask)(nil),   // 42: google.protobuf.FieldMask
 }
 var file_keysvc_v1_key_service_proto_depIdxs = []int32{
-	1,  // 0: keysvc.v1.Key.limits:type_name -> keysvc.v1.Limits
-	23, // 1: keysvc.v1.Key.metadata:type_name -> google.protobuf.Struct
-	24, // 2: keysvc.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
-	24, // 3: keysvc.v1.Key.revoked_at:type_name -> google.protobuf.Timestamp
-	24, // 4: keysvc.v1.Key.created_at:type_name -> google.protobuf.Timestamp
-	24, // 5: keysvc.v1.Key.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 6: keysvc.v1.IssueSessionKeyRequest.limits:type_name -> keysvc.v1.Limits
-	23, // 7: keysvc.v1.IssueSessionKeyRequest.metadata:type_name -> google.protobuf.Struct
-	2,  // 8: keysvc.v1.IssueSessionKeyResponse.key:type_name -> keysvc.v1.Key
-	22, // 9: keysvc.v1.IssueSessionKeyResponse.env:type_name -> keysvc.v1.IssueSessionKeyResponse.EnvEntry
-	23, // 10: keysvc.v1.IssueSessionKeyResponse.opencode_config:type_name -> google.protobuf.Struct
-	1,  // 11: keysvc.v1.CreateKeyRequest.limits:type_name -> keysvc.v1.Limits
-	23, // 12: keysvc.v1.CreateKeyRequest.metadata:type_name -> google.protobuf.Struct
-	2,  // 13: keysvc.v1.CreateKeyResponse.key:type_name -> keysvc.v1.Key
-	2,  // 14: keysvc.v1.GetKeyResponse.key:type_name -> keysvc.v1.Key
-	2,  // 15: keysvc.v1.ListKeysResponse.keys:type_name -> keysvc.v1.Key
-	2,  // 16: keysvc.v1.BlockKeyResponse.key:type_name -> keysvc.v1.Key
-	2,  // 17: keysvc.v1.UnblockKeyResponse.key:type_name -> keysvc.v1.Key
-	2,  // 18: keysvc.v1.RevokeKeysResponse.keys:type_name -> keysvc.v1.Key
-	2,  // 19: keysvc.v1.VerifyKeyResponse.key:type_name -> keysvc.v1.Key
-	21, // 20: keysvc.v1.VerifyKeyResponse.team:type_name -> keysvc.v1.Team
-	1,  // 21: keysvc.v1.Team.limits:type_name -> keysvc.v1.Limits
-	23, // 22: keysvc.v1.Team.metadata:type_name -> google.protobuf.Struct
-	0,  // 23: keysvc.v1.Team.status:type_name -> keysvc.v1.TeamStatus
-	24, // 24: keysvc.v1.Team.created_at:type_name -> google.protobuf.Timestamp
-	24, // 25: keysvc.v1.Team.updated_at:type_name -> google.protobuf.Timestamp
-	3,  // 26: keysvc.v1.KeyService.IssueSessionKey:input_type -> keysvc.v1.IssueSessionKeyRequest
-	5,  // 27: keysvc.v1.KeyService.CreateKey:input_type -> keysvc.v1.CreateKeyRequest
-	7,  // 28: keysvc.v1.KeyService.GetKey:input_type -> keysvc.v1.GetKeyRequest
-	9,  // 29: keysvc.v1.KeyService.ListKeys:input_type -> keysvc.v1.ListKeysRequest
-	11, // 30: keysvc.v1.KeyService.BlockKey:input_type -> keysvc.v1.BlockKeyRequest
-	13, // 31: keysvc.v1.KeyService.UnblockKey:input_type -> keysvc.v1.UnblockKeyRequest
-	15, // 32: keysvc.v1.KeyService.RevokeKeys:input_type -> keysvc.v1.RevokeKeysRequest
-	17, // 33: keysvc.v1.KeyService.VerifyKey:input_type -> keysvc.v1.VerifyKeyRequest
-	19, // 34: keysvc.v1.KeyService.WatchKeys:input_type -> keysvc.v1.WatchKeysRequest
-	4,  // 35: keysvc.v1.KeyService.IssueSessionKey:output_type -> keysvc.v1.IssueSessionKeyResponse
-	6,  // 36: keysvc.v1.KeyService.CreateKey:output_type -> keysvc.v1.CreateKeyResponse
-	8,  // 37: keysvc.v1.KeyService.GetKey:output_type -> keysvc.v1.GetKeyResponse
-	10, // 38: keysvc.v1.KeyService.ListKeys:output_type -> keysvc.v1.ListKeysResponse
-	12, // 39: keysvc.v1.KeyService.BlockKey:output_type -> keysvc.v1.BlockKeyResponse
-	14, // 40: keysvc.v1.KeyService.UnblockKey:output_type -> keysvc.v1.UnblockKeyResponse
-	16, // 41: keysvc.v1.KeyService.RevokeKeys:output_type -> keysvc.v1.RevokeKeysResponse
-	18, // 42: keysvc.v1.KeyService.VerifyKey:output_type -> keysvc.v1.VerifyKeyResponse
-	20, // 43: keysvc.v1.KeyService.WatchKeys:output_type -> keysvc.v1.WatchKeysResponse
-	35, // [35:44] is the sub-list for method output_type
-	26, // [26:35] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	5,  // 0: keysvc.v1.Limits.budget_limits:type_name -> keysvc.v1.BudgetLimit
+	33, // 1: keysvc.v1.Limits.model_max_budget:type_name -> keysvc.v1.Limits.ModelMaxBudgetEntry
+	34, // 2: keysvc.v1.Limits.model_rpm_limit:type_name -> keysvc.v1.Limits.ModelRpmLimitEntry
+	35, // 3: keysvc.v1.Limits.model_tpm_limit:type_name -> keysvc.v1.Limits.ModelTpmLimitEntry
+	40, // 4: keysvc.v1.Limits.temp_budget_expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 5: keysvc.v1.Limits.budget_mode:type_name -> keysvc.v1.BudgetMode
+	4,  // 6: keysvc.v1.Key.limits:type_name -> keysvc.v1.Limits
+	41, // 7: keysvc.v1.Key.metadata:type_name -> google.protobuf.Struct
+	40, // 8: keysvc.v1.Key.expires_at:type_name -> google.protobuf.Timestamp
+	40, // 9: keysvc.v1.Key.revoked_at:type_name -> google.protobuf.Timestamp
+	40, // 10: keysvc.v1.Key.created_at:type_name -> google.protobuf.Timestamp
+	40, // 11: keysvc.v1.Key.updated_at:type_name -> google.protobuf.Timestamp
+	36, // 12: keysvc.v1.Key.aliases:type_name -> keysvc.v1.Key.AliasesEntry
+	40, // 13: keysvc.v1.Key.rotated_at:type_name -> google.protobuf.Timestamp
+	4,  // 14: keysvc.v1.IssueSessionKeyRequest.limits:type_name -> keysvc.v1.Limits
+	41, // 15: keysvc.v1.IssueSessionKeyRequest.metadata:type_name -> google.protobuf.Struct
+	37, // 16: keysvc.v1.IssueSessionKeyRequest.aliases:type_name -> keysvc.v1.IssueSessionKeyRequest.AliasesEntry
+	6,  // 17: keysvc.v1.IssueSessionKeyResponse.key:type_name -> keysvc.v1.Key
+	38, // 18: keysvc.v1.IssueSessionKeyResponse.env:type_name -> keysvc.v1.IssueSessionKeyResponse.EnvEntry
+	41, // 19: keysvc.v1.IssueSessionKeyResponse.opencode_config:type_name -> google.protobuf.Struct
+	4,  // 20: keysvc.v1.CreateKeyRequest.limits:type_name -> keysvc.v1.Limits
+	41, // 21: keysvc.v1.CreateKeyRequest.metadata:type_name -> google.protobuf.Struct
+	39, // 22: keysvc.v1.CreateKeyRequest.aliases:type_name -> keysvc.v1.CreateKeyRequest.AliasesEntry
+	6,  // 23: keysvc.v1.CreateKeyResponse.key:type_name -> keysvc.v1.Key
+	6,  // 24: keysvc.v1.UpdateKeyRequest.key:type_name -> keysvc.v1.Key
+	42, // 25: keysvc.v1.UpdateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	6,  // 26: keysvc.v1.UpdateKeyResponse.key:type_name -> keysvc.v1.Key
+	6,  // 27: keysvc.v1.RotateKeyRequest.key:type_name -> keysvc.v1.Key
+	42, // 28: keysvc.v1.RotateKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	6,  // 29: keysvc.v1.RotateKeyResponse.key:type_name -> keysvc.v1.Key
+	40, // 30: keysvc.v1.RotateKeyResponse.grace_ends_at:type_name -> google.protobuf.Timestamp
+	6,  // 31: keysvc.v1.GetKeyResponse.key:type_name -> keysvc.v1.Key
+	1,  // 32: keysvc.v1.ListKeysRequest.status:type_name -> keysvc.v1.KeyStatus
+	40, // 33: keysvc.v1.ListKeysRequest.created_after:type_name -> google.protobuf.Timestamp
+	40, // 34: keysvc.v1.ListKeysRequest.created_before:type_name -> google.protobuf.Timestamp
+	2,  // 35: keysvc.v1.ListKeysRequest.sort_by:type_name -> keysvc.v1.KeySort
+	6,  // 36: keysvc.v1.ListKeysResponse.keys:type_name -> keysvc.v1.Key
+	6,  // 37: keysvc.v1.BlockKeyResponse.key:type_name -> keysvc.v1.Key
+	6,  // 38: keysvc.v1.UnblockKeyResponse.key:type_name -> keysvc.v1.Key
+	6,  // 39: keysvc.v1.RevokeKeysResponse.keys:type_name -> keysvc.v1.Key
+	6,  // 40: keysvc.v1.VerifyKeyResponse.key:type_name -> keysvc.v1.Key
+	29, // 41: keysvc.v1.VerifyKeyResponse.team:type_name -> keysvc.v1.Team
+	40, // 42: keysvc.v1.VerifyKeyResponse.secret_expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 43: keysvc.v1.Team.limits:type_name -> keysvc.v1.Limits
+	41, // 44: keysvc.v1.Team.metadata:type_name -> google.protobuf.Struct
+	3,  // 45: keysvc.v1.Team.status:type_name -> keysvc.v1.TeamStatus
+	40, // 46: keysvc.v1.Team.created_at:type_name -> google.protobuf.Timestamp
+	40, // 47: keysvc.v1.Team.updated_at:type_name -> google.protobuf.Timestamp
+	40, // 48: keysvc.v1.Team.deleted_at:type_name -> google.protobuf.Timestamp
+	40, // 49: keysvc.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	40, // 50: keysvc.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	32, // 51: keysvc.v1.ListAuditResponse.entries:type_name -> keysvc.v1.AuditEntry
+	40, // 52: keysvc.v1.AuditEntry.at:type_name -> google.protobuf.Timestamp
+	6,  // 53: keysvc.v1.AuditEntry.key_before:type_name -> keysvc.v1.Key
+	6,  // 54: keysvc.v1.AuditEntry.key_after:type_name -> keysvc.v1.Key
+	29, // 55: keysvc.v1.AuditEntry.team_before:type_name -> keysvc.v1.Team
+	29, // 56: keysvc.v1.AuditEntry.team_after:type_name -> keysvc.v1.Team
+	5,  // 57: keysvc.v1.Limits.ModelMaxBudgetEntry.value:type_name -> keysvc.v1.BudgetLimit
+	7,  // 58: keysvc.v1.KeyService.IssueSessionKey:input_type -> keysvc.v1.IssueSessionKeyRequest
+	9,  // 59: keysvc.v1.KeyService.CreateKey:input_type -> keysvc.v1.CreateKeyRequest
+	15, // 60: keysvc.v1.KeyService.GetKey:input_type -> keysvc.v1.GetKeyRequest
+	17, // 61: keysvc.v1.KeyService.ListKeys:input_type -> keysvc.v1.ListKeysRequest
+	11, // 62: keysvc.v1.KeyService.UpdateKey:input_type -> keysvc.v1.UpdateKeyRequest
+	13, // 63: keysvc.v1.KeyService.RotateKey:input_type -> keysvc.v1.RotateKeyRequest
+	19, // 64: keysvc.v1.KeyService.BlockKey:input_type -> keysvc.v1.BlockKeyRequest
+	21, // 65: keysvc.v1.KeyService.UnblockKey:input_type -> keysvc.v1.UnblockKeyRequest
+	23, // 66: keysvc.v1.KeyService.RevokeKeys:input_type -> keysvc.v1.RevokeKeysRequest
+	25, // 67: keysvc.v1.KeyService.VerifyKey:input_type -> keysvc.v1.VerifyKeyRequest
+	27, // 68: keysvc.v1.KeyService.WatchKeys:input_type -> keysvc.v1.WatchKeysRequest
+	30, // 69: keysvc.v1.KeyService.ListAudit:input_type -> keysvc.v1.ListAuditRequest
+	8,  // 70: keysvc.v1.KeyService.IssueSessionKey:output_type -> keysvc.v1.IssueSessionKeyResponse
+	10, // 71: keysvc.v1.KeyService.CreateKey:output_type -> keysvc.v1.CreateKeyResponse
+	16, // 72: keysvc.v1.KeyService.GetKey:output_type -> keysvc.v1.GetKeyResponse
+	18, // 73: keysvc.v1.KeyService.ListKeys:output_type -> keysvc.v1.ListKeysResponse
+	12, // 74: keysvc.v1.KeyService.UpdateKey:output_type -> keysvc.v1.UpdateKeyResponse
+	14, // 75: keysvc.v1.KeyService.RotateKey:output_type -> keysvc.v1.RotateKeyResponse
+	20, // 76: keysvc.v1.KeyService.BlockKey:output_type -> keysvc.v1.BlockKeyResponse
+	22, // 77: keysvc.v1.KeyService.UnblockKey:output_type -> keysvc.v1.UnblockKeyResponse
+	24, // 78: keysvc.v1.KeyService.RevokeKeys:output_type -> keysvc.v1.RevokeKeysResponse
+	26, // 79: keysvc.v1.KeyService.VerifyKey:output_type -> keysvc.v1.VerifyKeyResponse
+	28, // 80: keysvc.v1.KeyService.WatchKeys:output_type -> keysvc.v1.WatchKeysResponse
+	31, // 81: keysvc.v1.KeyService.ListAudit:output_type -> keysvc.v1.ListAuditResponse
+	70, // [70:82] is the sub-list for method output_type
+	58, // [58:70] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_keysvc_v1_key_service_proto_init() }
@@ -1845,13 +3120,14 @@ func file_keysvc_v1_key_service_proto_init() {
 		return
 	}
 	file_keysvc_v1_key_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_keysvc_v1_key_service_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keysvc_v1_key_service_proto_rawDesc), len(file_keysvc_v1_key_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      4,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

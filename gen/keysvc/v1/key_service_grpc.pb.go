@@ -25,11 +25,14 @@ const (
 	KeyService_CreateKey_FullMethodName       = "/keysvc.v1.KeyService/CreateKey"
 	KeyService_GetKey_FullMethodName          = "/keysvc.v1.KeyService/GetKey"
 	KeyService_ListKeys_FullMethodName        = "/keysvc.v1.KeyService/ListKeys"
+	KeyService_UpdateKey_FullMethodName       = "/keysvc.v1.KeyService/UpdateKey"
+	KeyService_RotateKey_FullMethodName       = "/keysvc.v1.KeyService/RotateKey"
 	KeyService_BlockKey_FullMethodName        = "/keysvc.v1.KeyService/BlockKey"
 	KeyService_UnblockKey_FullMethodName      = "/keysvc.v1.KeyService/UnblockKey"
 	KeyService_RevokeKeys_FullMethodName      = "/keysvc.v1.KeyService/RevokeKeys"
 	KeyService_VerifyKey_FullMethodName       = "/keysvc.v1.KeyService/VerifyKey"
 	KeyService_WatchKeys_FullMethodName       = "/keysvc.v1.KeyService/WatchKeys"
+	KeyService_ListAudit_FullMethodName       = "/keysvc.v1.KeyService/ListAudit"
 )
 
 // KeyServiceClient is the client API for KeyService service.
@@ -37,20 +40,38 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // KeyService issues, verifies and revokes virtual keys. Every RPC needs a
-// master key or a service token in `authorization: Bearer`.
+// master key, a service token or an admin token whose scope allows it in
+// `authorization: Bearer`.
+//
+// Where a request has an idempotency_key, the header (gRPC: metadata)
+// `idempotency-key` is taken when the field is empty.
 type KeyServiceClient interface {
 	// IssueSessionKey gives a session its key: it ensures the team, revokes the
 	// session's earlier keys and returns a new one, with everything a sandbox
 	// needs to use it. Repeating the call with the same idempotency key leaves
 	// exactly one live key; the answer to the last call holds the live secret.
 	IssueSessionKey(ctx context.Context, in *IssueSessionKeyRequest, opts ...grpc.CallOption) (*IssueSessionKeyResponse, error)
-	// CreateKey makes a key with exactly the attributes given. ALREADY_EXISTS
-	// when the alias is taken by a live key; NOT_FOUND when the team is unknown.
+	// CreateKey makes a key with the attributes given; what is not given comes
+	// from the service's defaults for keys, if it has any. ALREADY_EXISTS when the
+	// alias is taken by a live key; NOT_FOUND when the team is unknown or deleted;
+	// INVALID_ARGUMENT when more is asked for than the service's upper bounds.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
-	// GetKey finds one key, live or not, by id, alias or token hash.
+	// GetKey finds one key, live or not, by id, alias or token hash; also by the
+	// token hash of a secret that was rotated away.
 	GetKey(ctx context.Context, in *GetKeyRequest, opts ...grpc.CallOption) (*GetKeyResponse, error)
-	// ListKeys lists keys, newest first.
+	// ListKeys lists keys, newest first unless it is told otherwise.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
+	// UpdateKey changes the attributes that update_mask names and nothing else.
+	// Within a second every proxy follows. FAILED_PRECONDITION for a revoked key;
+	// otherwise it fails as CreateKey does. To repeat it changes nothing more,
+	// except that a duration counts anew.
+	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error)
+	// RotateKey gives a key a new secret. Its id, budget, limits and history stay.
+	// The old secret works until its grace ends; without a grace it ends at once,
+	// with its running streams and all older secrets. FAILED_PRECONDITION for a
+	// key that is revoked or expired, and when five old secrets are in their grace
+	// already.
+	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// BlockKey makes a key refuse requests until UnblockKey.
 	BlockKey(ctx context.Context, in *BlockKeyRequest, opts ...grpc.CallOption) (*BlockKeyResponse, error)
 	// UnblockKey lets a blocked key be used again.
@@ -67,6 +88,9 @@ type KeyServiceClient interface {
 	// heartbeat at least every 500 ms. The first message gives the revision that
 	// the stream starts from.
 	WatchKeys(ctx context.Context, in *WatchKeysRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchKeysResponse], error)
+	// ListAudit lists what was changed about keys and teams, newest first. A row
+	// is written in the transaction of the change that it tells of.
+	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
 }
 
 type keyServiceClient struct {
@@ -111,6 +135,26 @@ func (c *keyServiceClient) ListKeys(ctx context.Context, in *ListKeysRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListKeysResponse)
 	err := c.cc.Invoke(ctx, KeyService_ListKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keyServiceClient) UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateKeyResponse)
+	err := c.cc.Invoke(ctx, KeyService_UpdateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keyServiceClient) RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateKeyResponse)
+	err := c.cc.Invoke(ctx, KeyService_RotateKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -176,25 +220,53 @@ func (c *keyServiceClient) WatchKeys(ctx context.Context, in *WatchKeysRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type KeyService_WatchKeysClient = grpc.ServerStreamingClient[WatchKeysResponse]
 
+func (c *keyServiceClient) ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditResponse)
+	err := c.cc.Invoke(ctx, KeyService_ListAudit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // KeyServiceServer is the server API for KeyService service.
 // All implementations must embed UnimplementedKeyServiceServer
 // for forward compatibility.
 //
 // KeyService issues, verifies and revokes virtual keys. Every RPC needs a
-// master key or a service token in `authorization: Bearer`.
+// master key, a service token or an admin token whose scope allows it in
+// `authorization: Bearer`.
+//
+// Where a request has an idempotency_key, the header (gRPC: metadata)
+// `idempotency-key` is taken when the field is empty.
 type KeyServiceServer interface {
 	// IssueSessionKey gives a session its key: it ensures the team, revokes the
 	// session's earlier keys and returns a new one, with everything a sandbox
 	// needs to use it. Repeating the call with the same idempotency key leaves
 	// exactly one live key; the answer to the last call holds the live secret.
 	IssueSessionKey(context.Context, *IssueSessionKeyRequest) (*IssueSessionKeyResponse, error)
-	// CreateKey makes a key with exactly the attributes given. ALREADY_EXISTS
-	// when the alias is taken by a live key; NOT_FOUND when the team is unknown.
+	// CreateKey makes a key with the attributes given; what is not given comes
+	// from the service's defaults for keys, if it has any. ALREADY_EXISTS when the
+	// alias is taken by a live key; NOT_FOUND when the team is unknown or deleted;
+	// INVALID_ARGUMENT when more is asked for than the service's upper bounds.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
-	// GetKey finds one key, live or not, by id, alias or token hash.
+	// GetKey finds one key, live or not, by id, alias or token hash; also by the
+	// token hash of a secret that was rotated away.
 	GetKey(context.Context, *GetKeyRequest) (*GetKeyResponse, error)
-	// ListKeys lists keys, newest first.
+	// ListKeys lists keys, newest first unless it is told otherwise.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	// UpdateKey changes the attributes that update_mask names and nothing else.
+	// Within a second every proxy follows. FAILED_PRECONDITION for a revoked key;
+	// otherwise it fails as CreateKey does. To repeat it changes nothing more,
+	// except that a duration counts anew.
+	UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error)
+	// RotateKey gives a key a new secret. Its id, budget, limits and history stay.
+	// The old secret works until its grace ends; without a grace it ends at once,
+	// with its running streams and all older secrets. FAILED_PRECONDITION for a
+	// key that is revoked or expired, and when five old secrets are in their grace
+	// already.
+	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// BlockKey makes a key refuse requests until UnblockKey.
 	BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error)
 	// UnblockKey lets a blocked key be used again.
@@ -211,6 +283,9 @@ type KeyServiceServer interface {
 	// heartbeat at least every 500 ms. The first message gives the revision that
 	// the stream starts from.
 	WatchKeys(*WatchKeysRequest, grpc.ServerStreamingServer[WatchKeysResponse]) error
+	// ListAudit lists what was changed about keys and teams, newest first. A row
+	// is written in the transaction of the change that it tells of.
+	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }
 
@@ -233,6 +308,12 @@ func (UnimplementedKeyServiceServer) GetKey(context.Context, *GetKeyRequest) (*G
 func (UnimplementedKeyServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
 }
+func (UnimplementedKeyServiceServer) UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateKey not implemented")
+}
+func (UnimplementedKeyServiceServer) RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateKey not implemented")
+}
 func (UnimplementedKeyServiceServer) BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BlockKey not implemented")
 }
@@ -247,6 +328,9 @@ func (UnimplementedKeyServiceServer) VerifyKey(context.Context, *VerifyKeyReques
 }
 func (UnimplementedKeyServiceServer) WatchKeys(*WatchKeysRequest, grpc.ServerStreamingServer[WatchKeysResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchKeys not implemented")
+}
+func (UnimplementedKeyServiceServer) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAudit not implemented")
 }
 func (UnimplementedKeyServiceServer) mustEmbedUnimplementedKeyServiceServer() {}
 func (UnimplementedKeyServiceServer) testEmbeddedByValue()                    {}
@@ -341,6 +425,42 @@ func _KeyService_ListKeys_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyService_UpdateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).UpdateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_UpdateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).UpdateKey(ctx, req.(*UpdateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _KeyService_RotateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).RotateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_RotateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).RotateKey(ctx, req.(*RotateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KeyService_BlockKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(BlockKeyRequest)
 	if err := dec(in); err != nil {
@@ -424,6 +544,24 @@ func _KeyService_WatchKeys_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type KeyService_WatchKeysServer = grpc.ServerStreamingServer[WatchKeysResponse]
 
+func _KeyService_ListAudit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).ListAudit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_ListAudit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).ListAudit(ctx, req.(*ListAuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // KeyService_ServiceDesc is the grpc.ServiceDesc for KeyService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -448,6 +586,14 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _KeyService_ListKeys_Handler,
 		},
 		{
+			MethodName: "UpdateKey",
+			Handler:    _KeyService_UpdateKey_Handler,
+		},
+		{
+			MethodName: "RotateKey",
+			Handler:    _KeyService_RotateKey_Handler,
+		},
+		{
 			MethodName: "BlockKey",
 			Handler:    _KeyService_BlockKey_Handler,
 		},
@@ -462,6 +608,10 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyKey",
 			Handler:    _KeyService_VerifyKey_Handler,
+		},
+		{
+			MethodName: "ListAudit",
+			Handler:    _KeyService_ListAudit_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
@@ -240,12 +241,23 @@ func (x *GetTeamResponse) GetTeam() *Team {
 	return nil
 }
 
+// Empty fields do not filter.
 type ListTeamsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1000; 0: 100.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// From the answer before; empty: the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// From the answer before, to the same request; empty: the first page.
+	PageToken string     `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	TeamAlias string     `protobuf:"bytes,3,opt,name=team_alias,json=teamAlias,proto3" json:"team_alias,omitempty"`
+	Status    TeamStatus `protobuf:"varint,4,opt,name=status,proto3,enum=keysvc.v1.TeamStatus" json:"status,omitempty"`
+	// Also deleted teams.
+	IncludeDeleted bool `protobuf:"varint,5,opt,name=include_deleted,json=includeDeleted,proto3" json:"include_deleted,omitempty"`
+	// Only the teams that have, or had, a key of this session.
+	UserId string `protobuf:"bytes,6,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Also count what the filters match.
+	IncludeTotal bool `protobuf:"varint,7,opt,name=include_total,json=includeTotal,proto3" json:"include_total,omitempty"`
+	// How many teams to leave out before the page, after page_token; 0 to 100000.
+	Skip          int32 `protobuf:"varint,8,opt,name=skip,proto3" json:"skip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,11 +306,55 @@ func (x *ListTeamsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListTeamsRequest) GetTeamAlias() string {
+	if x != nil {
+		return x.TeamAlias
+	}
+	return ""
+}
+
+func (x *ListTeamsRequest) GetStatus() TeamStatus {
+	if x != nil {
+		return x.Status
+	}
+	return TeamStatus_TEAM_STATUS_UNSPECIFIED
+}
+
+func (x *ListTeamsRequest) GetIncludeDeleted() bool {
+	if x != nil {
+		return x.IncludeDeleted
+	}
+	return false
+}
+
+func (x *ListTeamsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListTeamsRequest) GetIncludeTotal() bool {
+	if x != nil {
+		return x.IncludeTotal
+	}
+	return false
+}
+
+func (x *ListTeamsRequest) GetSkip() int32 {
+	if x != nil {
+		return x.Skip
+	}
+	return 0
+}
+
 type ListTeamsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Teams []*Team                `protobuf:"bytes,1,rep,name=teams,proto3" json:"teams,omitempty"`
 	// Empty: the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many teams the filters match. Absent: it was not asked for.
+	TotalCount    *int64 `protobuf:"varint,3,opt,name=total_count,json=totalCount,proto3,oneof" json:"total_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -347,6 +403,228 @@ func (x *ListTeamsResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListTeamsResponse) GetTotalCount() int64 {
+	if x != nil && x.TotalCount != nil {
+		return *x.TotalCount
+	}
+	return 0
+}
+
+type UpdateTeamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new values; team.team_id names the team.
+	Team *Team `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
+	// What changes: team_alias, models, limits (all of them), limits.NAME (one of
+	// them), metadata. A name whose value is absent in team clears it. Required in
+	// gRPC; over REST it is made from the fields in the body, where null clears.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTeamRequest) Reset() {
+	*x = UpdateTeamRequest{}
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTeamRequest) ProtoMessage() {}
+
+func (x *UpdateTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTeamRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTeamRequest) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UpdateTeamRequest) GetTeam() *Team {
+	if x != nil {
+		return x.Team
+	}
+	return nil
+}
+
+func (x *UpdateTeamRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+type UpdateTeamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Team  *Team                  `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
+	// Revision of the change: a watcher that has seen it follows it.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTeamResponse) Reset() {
+	*x = UpdateTeamResponse{}
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTeamResponse) ProtoMessage() {}
+
+func (x *UpdateTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTeamResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTeamResponse) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateTeamResponse) GetTeam() *Team {
+	if x != nil {
+		return x.Team
+	}
+	return nil
+}
+
+func (x *UpdateTeamResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type DeleteTeamRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TeamId        string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTeamRequest) Reset() {
+	*x = DeleteTeamRequest{}
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTeamRequest) ProtoMessage() {}
+
+func (x *DeleteTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTeamRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTeamRequest) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+type DeleteTeamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Team  *Team                  `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
+	// How many keys this call revoked.
+	RevokedKeys int64 `protobuf:"varint,2,opt,name=revoked_keys,json=revokedKeys,proto3" json:"revoked_keys,omitempty"`
+	// Revision of the change: a watcher that has seen it refuses the keys.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTeamResponse) Reset() {
+	*x = DeleteTeamResponse{}
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTeamResponse) ProtoMessage() {}
+
+func (x *DeleteTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTeamResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTeamResponse) Descriptor() ([]byte, []int) {
+	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeleteTeamResponse) GetTeam() *Team {
+	if x != nil {
+		return x.Team
+	}
+	return nil
+}
+
+func (x *DeleteTeamResponse) GetRevokedKeys() int64 {
+	if x != nil {
+		return x.RevokedKeys
+	}
+	return 0
+}
+
+func (x *DeleteTeamResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type SetTeamStatusRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
@@ -359,7 +637,7 @@ type SetTeamStatusRequest struct {
 
 func (x *SetTeamStatusRequest) Reset() {
 	*x = SetTeamStatusRequest{}
-	mi := &file_keysvc_v1_team_service_proto_msgTypes[6]
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +649,7 @@ func (x *SetTeamStatusRequest) String() string {
 func (*SetTeamStatusRequest) ProtoMessage() {}
 
 func (x *SetTeamStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_team_service_proto_msgTypes[6]
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +662,7 @@ func (x *SetTeamStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTeamStatusRequest.ProtoReflect.Descriptor instead.
 func (*SetTeamStatusRequest) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{6}
+	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetTeamStatusRequest) GetTeamId() string {
@@ -419,7 +697,7 @@ type SetTeamStatusResponse struct {
 
 func (x *SetTeamStatusResponse) Reset() {
 	*x = SetTeamStatusResponse{}
-	mi := &file_keysvc_v1_team_service_proto_msgTypes[7]
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +709,7 @@ func (x *SetTeamStatusResponse) String() string {
 func (*SetTeamStatusResponse) ProtoMessage() {}
 
 func (x *SetTeamStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keysvc_v1_team_service_proto_msgTypes[7]
+	mi := &file_keysvc_v1_team_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +722,7 @@ func (x *SetTeamStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTeamStatusResponse.ProtoReflect.Descriptor instead.
 func (*SetTeamStatusResponse) Descriptor() ([]byte, []int) {
-	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{7}
+	return file_keysvc_v1_team_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SetTeamStatusResponse) GetTeam() *Team {
@@ -465,7 +743,7 @@ var File_keysvc_v1_team_service_proto protoreflect.FileDescriptor
 
 const file_keysvc_v1_team_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ckeysvc/v1/team_service.proto\x12\tkeysvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bkeysvc/v1/key_service.proto\"\xc3\x01\n" +
+	"\x1ckeysvc/v1/team_service.proto\x12\tkeysvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bkeysvc/v1/key_service.proto\"\xc3\x01\n" +
 	"\x11EnsureTeamRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1d\n" +
 	"\n" +
@@ -479,26 +757,53 @@ const file_keysvc_v1_team_service_proto_rawDesc = "" +
 	"\x0eGetTeamRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\"6\n" +
 	"\x0fGetTeamResponse\x12#\n" +
-	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\"N\n" +
+	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\"\x97\x02\n" +
 	"\x10ListTeamsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"b\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x1d\n" +
+	"\n" +
+	"team_alias\x18\x03 \x01(\tR\tteamAlias\x12-\n" +
+	"\x06status\x18\x04 \x01(\x0e2\x15.keysvc.v1.TeamStatusR\x06status\x12'\n" +
+	"\x0finclude_deleted\x18\x05 \x01(\bR\x0eincludeDeleted\x12\x17\n" +
+	"\auser_id\x18\x06 \x01(\tR\x06userId\x12#\n" +
+	"\rinclude_total\x18\a \x01(\bR\fincludeTotal\x12\x12\n" +
+	"\x04skip\x18\b \x01(\x05R\x04skip\"\x98\x01\n" +
 	"\x11ListTeamsResponse\x12%\n" +
 	"\x05teams\x18\x01 \x03(\v2\x0f.keysvc.v1.TeamR\x05teams\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"v\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12$\n" +
+	"\vtotal_count\x18\x03 \x01(\x03H\x00R\n" +
+	"totalCount\x88\x01\x01B\x0e\n" +
+	"\f_total_count\"u\n" +
+	"\x11UpdateTeamRequest\x12#\n" +
+	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12;\n" +
+	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"U\n" +
+	"\x12UpdateTeamResponse\x12#\n" +
+	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\",\n" +
+	"\x11DeleteTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\"x\n" +
+	"\x12DeleteTeamResponse\x12#\n" +
+	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12!\n" +
+	"\frevoked_keys\x18\x02 \x01(\x03R\vrevokedKeys\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"v\n" +
 	"\x14SetTeamStatusRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12-\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x15.keysvc.v1.TeamStatusR\x06status\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"X\n" +
 	"\x15SetTeamStatusResponse\x12#\n" +
 	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision2\xad\x03\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision2\x88\x05\n" +
 	"\vTeamService\x12i\n" +
 	"\n" +
 	"EnsureTeam\x12\x1c.keysvc.v1.EnsureTeamRequest\x1a\x1d.keysvc.v1.EnsureTeamResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\x1a\x13/v1/teams/{team_id}\x12]\n" +
 	"\aGetTeam\x12\x19.keysvc.v1.GetTeamRequest\x1a\x1a.keysvc.v1.GetTeamResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/teams/{team_id}\x12Y\n" +
-	"\tListTeams\x12\x1b.keysvc.v1.ListTeamsRequest\x1a\x1c.keysvc.v1.ListTeamsResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/teams\x12y\n" +
+	"\tListTeams\x12\x1b.keysvc.v1.ListTeamsRequest\x1a\x1c.keysvc.v1.ListTeamsResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/teams\x12q\n" +
+	"\n" +
+	"UpdateTeam\x12\x1c.keysvc.v1.UpdateTeamRequest\x1a\x1d.keysvc.v1.UpdateTeamResponse\"&\x82\xd3\xe4\x93\x02 :\x04team2\x18/v1/teams/{team.team_id}\x12f\n" +
+	"\n" +
+	"DeleteTeam\x12\x1c.keysvc.v1.DeleteTeamRequest\x1a\x1d.keysvc.v1.DeleteTeamResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/teams/{team_id}\x12y\n" +
 	"\rSetTeamStatus\x12\x1f.keysvc.v1.SetTeamStatusRequest\x1a .keysvc.v1.SetTeamStatusResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/teams/{team_id}/statusB\xa2\x01\n" +
 	"\rcom.keysvc.v1B\x10TeamServiceProtoP\x01Z:github.com/proliferate-ai/llm-proxy/gen/keysvc/v1;keysvcv1\xa2\x02\x03KXX\xaa\x02\tKeysvc.V1\xca\x02\tKeysvc\\V1\xe2\x02\x15Keysvc\\V1\\GPBMetadata\xea\x02\n" +
 	"Keysvc::V1b\x06proto3"
@@ -515,7 +820,7 @@ func file_keysvc_v1_team_service_proto_rawDescGZIP() []byte {
 	return file_keysvc_v1_team_service_proto_rawDescData
 }
 
-var file_keysvc_v1_team_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_keysvc_v1_team_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_keysvc_v1_team_service_proto_goTypes = []any{
 	(*EnsureTeamRequest)(nil),     // 0: keysvc.v1.EnsureTeamRequest
 	(*EnsureTeamResponse)(nil),    // 1: keysvc.v1.EnsureTeamResponse
@@ -523,34 +828,48 @@ var file_keysvc_v1_team_service_proto_goTypes = []any{
 	(*GetTeamResponse)(nil),       // 3: keysvc.v1.GetTeamResponse
 	(*ListTeamsRequest)(nil),      // 4: keysvc.v1.ListTeamsRequest
 	(*ListTeamsResponse)(nil),     // 5: keysvc.v1.ListTeamsResponse
-	(*SetTeamStatusRequest)(nil),  // 6: keysvc.v1.SetTeamStatusRequest
-	(*SetTeamStatusResponse)(nil), // 7: keysvc.v1.SetTeamStatusResponse
-	(*Limits)(nil),                // 8: keysvc.v1.Limits
-	(*structpb.Struct)(nil),       // 9: google.protobuf.Struct
-	(*Team)(nil),                  // 10: keysvc.v1.Team
-	(TeamStatus)(0),               // 11: keysvc.v1.TeamStatus
+	(*UpdateTeamRequest)(nil),     // 6: keysvc.v1.UpdateTeamRequest
+	(*UpdateTeamResponse)(nil),    // 7: keysvc.v1.UpdateTeamResponse
+	(*DeleteTeamRequest)(nil),     // 8: keysvc.v1.DeleteTeamRequest
+	(*DeleteTeamResponse)(nil),    // 9: keysvc.v1.DeleteTeamResponse
+	(*SetTeamStatusRequest)(nil),  // 10: keysvc.v1.SetTeamStatusRequest
+	(*SetTeamStatusResponse)(nil), // 11: keysvc.v1.SetTeamStatusResponse
+	(*Limits)(nil),                // 12: keysvc.v1.Limits
+	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
+	(*Team)(nil),                  // 14: keysvc.v1.Team
+	(TeamStatus)(0),               // 15: keysvc.v1.TeamStatus
+	(*fieldmaskpb.FieldMask)(nil), // 16: google.protobuf.FieldMask
 }
 var file_keysvc_v1_team_service_proto_depIdxs = []int32{
-	8,  // 0: keysvc.v1.EnsureTeamRequest.limits:type_name -> keysvc.v1.Limits
-	9,  // 1: keysvc.v1.EnsureTeamRequest.metadata:type_name -> google.protobuf.Struct
-	10, // 2: keysvc.v1.EnsureTeamResponse.team:type_name -> keysvc.v1.Team
-	10, // 3: keysvc.v1.GetTeamResponse.team:type_name -> keysvc.v1.Team
-	10, // 4: keysvc.v1.ListTeamsResponse.teams:type_name -> keysvc.v1.Team
-	11, // 5: keysvc.v1.SetTeamStatusRequest.status:type_name -> keysvc.v1.TeamStatus
-	10, // 6: keysvc.v1.SetTeamStatusResponse.team:type_name -> keysvc.v1.Team
-	0,  // 7: keysvc.v1.TeamService.EnsureTeam:input_type -> keysvc.v1.EnsureTeamRequest
-	2,  // 8: keysvc.v1.TeamService.GetTeam:input_type -> keysvc.v1.GetTeamRequest
-	4,  // 9: keysvc.v1.TeamService.ListTeams:input_type -> keysvc.v1.ListTeamsRequest
-	6,  // 10: keysvc.v1.TeamService.SetTeamStatus:input_type -> keysvc.v1.SetTeamStatusRequest
-	1,  // 11: keysvc.v1.TeamService.EnsureTeam:output_type -> keysvc.v1.EnsureTeamResponse
-	3,  // 12: keysvc.v1.TeamService.GetTeam:output_type -> keysvc.v1.GetTeamResponse
-	5,  // 13: keysvc.v1.TeamService.ListTeams:output_type -> keysvc.v1.ListTeamsResponse
-	7,  // 14: keysvc.v1.TeamService.SetTeamStatus:output_type -> keysvc.v1.SetTeamStatusResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	12, // 0: keysvc.v1.EnsureTeamRequest.limits:type_name -> keysvc.v1.Limits
+	13, // 1: keysvc.v1.EnsureTeamRequest.metadata:type_name -> google.protobuf.Struct
+	14, // 2: keysvc.v1.EnsureTeamResponse.team:type_name -> keysvc.v1.Team
+	14, // 3: keysvc.v1.GetTeamResponse.team:type_name -> keysvc.v1.Team
+	15, // 4: keysvc.v1.ListTeamsRequest.status:type_name -> keysvc.v1.TeamStatus
+	14, // 5: keysvc.v1.ListTeamsResponse.teams:type_name -> keysvc.v1.Team
+	14, // 6: keysvc.v1.UpdateTeamRequest.team:type_name -> keysvc.v1.Team
+	16, // 7: keysvc.v1.UpdateTeamRequest.update_mask:type_name -> google.protobuf.FieldMask
+	14, // 8: keysvc.v1.UpdateTeamResponse.team:type_name -> keysvc.v1.Team
+	14, // 9: keysvc.v1.DeleteTeamResponse.team:type_name -> keysvc.v1.Team
+	15, // 10: keysvc.v1.SetTeamStatusRequest.status:type_name -> keysvc.v1.TeamStatus
+	14, // 11: keysvc.v1.SetTeamStatusResponse.team:type_name -> keysvc.v1.Team
+	0,  // 12: keysvc.v1.TeamService.EnsureTeam:input_type -> keysvc.v1.EnsureTeamRequest
+	2,  // 13: keysvc.v1.TeamService.GetTeam:input_type -> keysvc.v1.GetTeamRequest
+	4,  // 14: keysvc.v1.TeamService.ListTeams:input_type -> keysvc.v1.ListTeamsRequest
+	6,  // 15: keysvc.v1.TeamService.UpdateTeam:input_type -> keysvc.v1.UpdateTeamRequest
+	8,  // 16: keysvc.v1.TeamService.DeleteTeam:input_type -> keysvc.v1.DeleteTeamRequest
+	10, // 17: keysvc.v1.TeamService.SetTeamStatus:input_type -> keysvc.v1.SetTeamStatusRequest
+	1,  // 18: keysvc.v1.TeamService.EnsureTeam:output_type -> keysvc.v1.EnsureTeamResponse
+	3,  // 19: keysvc.v1.TeamService.GetTeam:output_type -> keysvc.v1.GetTeamResponse
+	5,  // 20: keysvc.v1.TeamService.ListTeams:output_type -> keysvc.v1.ListTeamsResponse
+	7,  // 21: keysvc.v1.TeamService.UpdateTeam:output_type -> keysvc.v1.UpdateTeamResponse
+	9,  // 22: keysvc.v1.TeamService.DeleteTeam:output_type -> keysvc.v1.DeleteTeamResponse
+	11, // 23: keysvc.v1.TeamService.SetTeamStatus:output_type -> keysvc.v1.SetTeamStatusResponse
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_keysvc_v1_team_service_proto_init() }
@@ -559,13 +878,14 @@ func file_keysvc_v1_team_service_proto_init() {
 		return
 	}
 	file_keysvc_v1_key_service_proto_init()
+	file_keysvc_v1_team_service_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keysvc_v1_team_service_proto_rawDesc), len(file_keysvc_v1_team_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	TeamService_EnsureTeam_FullMethodName    = "/keysvc.v1.TeamService/EnsureTeam"
 	TeamService_GetTeam_FullMethodName       = "/keysvc.v1.TeamService/GetTeam"
 	TeamService_ListTeams_FullMethodName     = "/keysvc.v1.TeamService/ListTeams"
+	TeamService_UpdateTeam_FullMethodName    = "/keysvc.v1.TeamService/UpdateTeam"
+	TeamService_DeleteTeam_FullMethodName    = "/keysvc.v1.TeamService/DeleteTeam"
 	TeamService_SetTeamStatus_FullMethodName = "/keysvc.v1.TeamService/SetTeamStatus"
 )
 
@@ -29,16 +31,25 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TeamService keeps the organisations. Every RPC needs a master key or a
-// service token in `authorization: Bearer`.
+// TeamService keeps the organisations. Every RPC needs a master key, a service
+// token or an admin token whose scope allows it in `authorization: Bearer`.
 type TeamServiceClient interface {
-	// EnsureTeam makes the team when it is unknown and otherwise returns it as
-	// it is.
+	// EnsureTeam makes the team when it is unknown, or was deleted, and otherwise
+	// returns it as it is.
 	EnsureTeam(ctx context.Context, in *EnsureTeamRequest, opts ...grpc.CallOption) (*EnsureTeamResponse, error)
-	// GetTeam finds a team by its id.
+	// GetTeam finds a team by its id, also one that was deleted.
 	GetTeam(ctx context.Context, in *GetTeamRequest, opts ...grpc.CallOption) (*GetTeamResponse, error)
 	// ListTeams lists teams by id.
 	ListTeams(ctx context.Context, in *ListTeamsRequest, opts ...grpc.CallOption) (*ListTeamsResponse, error)
+	// UpdateTeam changes the attributes that update_mask names and nothing else.
+	// Within a second every proxy follows. NOT_FOUND for a team that is unknown or
+	// deleted.
+	UpdateTeam(ctx context.Context, in *UpdateTeamRequest, opts ...grpc.CallOption) (*UpdateTeamResponse, error)
+	// DeleteTeam revokes all keys of the team and deletes it, in one transaction;
+	// its running streams are cut within a second. Its id and name stay, so that
+	// what it spent keeps its name. No key can be made for it until EnsureTeam
+	// makes it anew. To delete a deleted team changes nothing.
+	DeleteTeam(ctx context.Context, in *DeleteTeamRequest, opts ...grpc.CallOption) (*DeleteTeamResponse, error)
 	// SetTeamStatus opens or closes the team's gate. Within a second every proxy
 	// follows it.
 	SetTeamStatus(ctx context.Context, in *SetTeamStatusRequest, opts ...grpc.CallOption) (*SetTeamStatusResponse, error)
@@ -82,6 +93,26 @@ func (c *teamServiceClient) ListTeams(ctx context.Context, in *ListTeamsRequest,
 	return out, nil
 }
 
+func (c *teamServiceClient) UpdateTeam(ctx context.Context, in *UpdateTeamRequest, opts ...grpc.CallOption) (*UpdateTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateTeamResponse)
+	err := c.cc.Invoke(ctx, TeamService_UpdateTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *teamServiceClient) DeleteTeam(ctx context.Context, in *DeleteTeamRequest, opts ...grpc.CallOption) (*DeleteTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTeamResponse)
+	err := c.cc.Invoke(ctx, TeamService_DeleteTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *teamServiceClient) SetTeamStatus(ctx context.Context, in *SetTeamStatusRequest, opts ...grpc.CallOption) (*SetTeamStatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetTeamStatusResponse)
@@ -96,16 +127,25 @@ func (c *teamServiceClient) SetTeamStatus(ctx context.Context, in *SetTeamStatus
 // All implementations must embed UnimplementedTeamServiceServer
 // for forward compatibility.
 //
-// TeamService keeps the organisations. Every RPC needs a master key or a
-// service token in `authorization: Bearer`.
+// TeamService keeps the organisations. Every RPC needs a master key, a service
+// token or an admin token whose scope allows it in `authorization: Bearer`.
 type TeamServiceServer interface {
-	// EnsureTeam makes the team when it is unknown and otherwise returns it as
-	// it is.
+	// EnsureTeam makes the team when it is unknown, or was deleted, and otherwise
+	// returns it as it is.
 	EnsureTeam(context.Context, *EnsureTeamRequest) (*EnsureTeamResponse, error)
-	// GetTeam finds a team by its id.
+	// GetTeam finds a team by its id, also one that was deleted.
 	GetTeam(context.Context, *GetTeamRequest) (*GetTeamResponse, error)
 	// ListTeams lists teams by id.
 	ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error)
+	// UpdateTeam changes the attributes that update_mask names and nothing else.
+	// Within a second every proxy follows. NOT_FOUND for a team that is unknown or
+	// deleted.
+	UpdateTeam(context.Context, *UpdateTeamRequest) (*UpdateTeamResponse, error)
+	// DeleteTeam revokes all keys of the team and deletes it, in one transaction;
+	// its running streams are cut within a second. Its id and name stay, so that
+	// what it spent keeps its name. No key can be made for it until EnsureTeam
+	// makes it anew. To delete a deleted team changes nothing.
+	DeleteTeam(context.Context, *DeleteTeamRequest) (*DeleteTeamResponse, error)
 	// SetTeamStatus opens or closes the team's gate. Within a second every proxy
 	// follows it.
 	SetTeamStatus(context.Context, *SetTeamStatusRequest) (*SetTeamStatusResponse, error)
@@ -127,6 +167,12 @@ func (UnimplementedTeamServiceServer) GetTeam(context.Context, *GetTeamRequest) 
 }
 func (UnimplementedTeamServiceServer) ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTeams not implemented")
+}
+func (UnimplementedTeamServiceServer) UpdateTeam(context.Context, *UpdateTeamRequest) (*UpdateTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateTeam not implemented")
+}
+func (UnimplementedTeamServiceServer) DeleteTeam(context.Context, *DeleteTeamRequest) (*DeleteTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTeam not implemented")
 }
 func (UnimplementedTeamServiceServer) SetTeamStatus(context.Context, *SetTeamStatusRequest) (*SetTeamStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetTeamStatus not implemented")
@@ -206,6 +252,42 @@ func _TeamService_ListTeams_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TeamService_UpdateTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TeamServiceServer).UpdateTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TeamService_UpdateTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TeamServiceServer).UpdateTeam(ctx, req.(*UpdateTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TeamService_DeleteTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TeamServiceServer).DeleteTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TeamService_DeleteTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TeamServiceServer).DeleteTeam(ctx, req.(*DeleteTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TeamService_SetTeamStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetTeamStatusRequest)
 	if err := dec(in); err != nil {
@@ -242,6 +324,14 @@ var TeamService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTeams",
 			Handler:    _TeamService_ListTeams_Handler,
+		},
+		{
+			MethodName: "UpdateTeam",
+			Handler:    _TeamService_UpdateTeam_Handler,
+		},
+		{
+			MethodName: "DeleteTeam",
+			Handler:    _TeamService_DeleteTeam_Handler,
 		},
 		{
 			MethodName: "SetTeamStatus",

@@ -44,9 +44,38 @@ type GenerateKeyRequest struct {
 	Metadata            *structpb.Struct        `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	Tags                []string                `protobuf:"bytes,12,rep,name=tags,proto3" json:"tags,omitempty"`
 	// Custom plaintext. Refused: keys are always made by the service.
-	Key           *wrapperspb.StringValue `protobuf:"bytes,13,opt,name=key,proto3" json:"key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Key *wrapperspb.StringValue `protobuf:"bytes,13,opt,name=key,proto3" json:"key,omitempty"`
+	// Names of the key's own for models.
+	Aliases map[string]string `protobuf:"bytes,14,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// An alert is sent when this much is spent; nothing is refused for it.
+	SoftBudget *wrapperspb.DoubleValue `protobuf:"bytes,15,opt,name=soft_budget,json=softBudget,proto3" json:"soft_budget,omitempty"`
+	// Objects {max_budget, budget_duration}: further budgets, all of which hold.
+	BudgetLimits *structpb.ListValue `protobuf:"bytes,16,opt,name=budget_limits,json=budgetLimits,proto3" json:"budget_limits,omitempty"`
+	// Model → {budget_limit, time_period}.
+	ModelMaxBudget *structpb.Struct `protobuf:"bytes,17,opt,name=model_max_budget,json=modelMaxBudget,proto3" json:"model_max_budget,omitempty"`
+	// Model → a number a minute.
+	ModelRpmLimit *structpb.Struct `protobuf:"bytes,18,opt,name=model_rpm_limit,json=modelRpmLimit,proto3" json:"model_rpm_limit,omitempty"`
+	ModelTpmLimit *structpb.Struct `protobuf:"bytes,19,opt,name=model_tpm_limit,json=modelTpmLimit,proto3" json:"model_tpm_limit,omitempty"`
+	// Added to max_budget until temp_budget_expiry; both or neither.
+	TempBudgetIncrease *wrapperspb.DoubleValue `protobuf:"bytes,20,opt,name=temp_budget_increase,json=tempBudgetIncrease,proto3" json:"temp_budget_increase,omitempty"`
+	// An instant in ISO 8601 ("2026-05-01T12:00:00Z"), or a day.
+	TempBudgetExpiry *wrapperspb.StringValue `protobuf:"bytes,21,opt,name=temp_budget_expiry,json=tempBudgetExpiry,proto3" json:"temp_budget_expiry,omitempty"`
+	AllowedRoutes    []string                `protobuf:"bytes,22,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	// default, llm_api, management or read_only: which allowed_routes it means.
+	KeyType *wrapperspb.StringValue `protobuf:"bytes,23,opt,name=key_type,json=keyType,proto3" json:"key_type,omitempty"`
+	Blocked *wrapperspb.BoolValue   `protobuf:"bytes,24,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	// A start value. Refused, but for 0: what was spent is what the ledger says.
+	Spend *wrapperspb.DoubleValue `protobuf:"bytes,25,opt,name=spend,proto3" json:"spend,omitempty"`
+	// What would restrict a key and is not enforced here. Refused, unless it is
+	// empty: a key without what was asked for would allow too much.
+	BudgetId         *wrapperspb.StringValue `protobuf:"bytes,26,opt,name=budget_id,json=budgetId,proto3" json:"budget_id,omitempty"`
+	Guardrails       *structpb.Value         `protobuf:"bytes,27,opt,name=guardrails,proto3" json:"guardrails,omitempty"`
+	Policies         *structpb.Value         `protobuf:"bytes,28,opt,name=policies,proto3" json:"policies,omitempty"`
+	EnforcedParams   *structpb.Value         `protobuf:"bytes,29,opt,name=enforced_params,json=enforcedParams,proto3" json:"enforced_params,omitempty"`
+	ObjectPermission *structpb.Value         `protobuf:"bytes,30,opt,name=object_permission,json=objectPermission,proto3" json:"object_permission,omitempty"`
+	AutoRotate       *wrapperspb.BoolValue   `protobuf:"bytes,31,opt,name=auto_rotate,json=autoRotate,proto3" json:"auto_rotate,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GenerateKeyRequest) Reset() {
@@ -170,6 +199,132 @@ func (x *GenerateKeyRequest) GetKey() *wrapperspb.StringValue {
 	return nil
 }
 
+func (x *GenerateKeyRequest) GetAliases() map[string]string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetSoftBudget() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.SoftBudget
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetBudgetLimits() *structpb.ListValue {
+	if x != nil {
+		return x.BudgetLimits
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetModelMaxBudget() *structpb.Struct {
+	if x != nil {
+		return x.ModelMaxBudget
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetModelRpmLimit() *structpb.Struct {
+	if x != nil {
+		return x.ModelRpmLimit
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetModelTpmLimit() *structpb.Struct {
+	if x != nil {
+		return x.ModelTpmLimit
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetTempBudgetIncrease() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.TempBudgetIncrease
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetTempBudgetExpiry() *wrapperspb.StringValue {
+	if x != nil {
+		return x.TempBudgetExpiry
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetKeyType() *wrapperspb.StringValue {
+	if x != nil {
+		return x.KeyType
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetBlocked() *wrapperspb.BoolValue {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetSpend() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.Spend
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetBudgetId() *wrapperspb.StringValue {
+	if x != nil {
+		return x.BudgetId
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetGuardrails() *structpb.Value {
+	if x != nil {
+		return x.Guardrails
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetPolicies() *structpb.Value {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetEnforcedParams() *structpb.Value {
+	if x != nil {
+		return x.EnforcedParams
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetObjectPermission() *structpb.Value {
+	if x != nil {
+		return x.ObjectPermission
+	}
+	return nil
+}
+
+func (x *GenerateKeyRequest) GetAutoRotate() *wrapperspb.BoolValue {
+	if x != nil {
+		return x.AutoRotate
+	}
+	return nil
+}
+
 type GenerateKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The plaintext; it appears only here.
@@ -212,6 +367,7 @@ type GenerateKeyResponse struct {
 	UpdatedBy            string                  `protobuf:"bytes,37,opt,name=updated_by,json=updatedBy,proto3" json:"updated_by,omitempty"`
 	CreatedAt            *timestamppb.Timestamp  `protobuf:"bytes,38,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	UpdatedAt            *timestamppb.Timestamp  `protobuf:"bytes,39,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	BudgetLimits         *structpb.ListValue     `protobuf:"bytes,40,opt,name=budget_limits,json=budgetLimits,proto3" json:"budget_limits,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -519,6 +675,13 @@ func (x *GenerateKeyResponse) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GenerateKeyResponse) GetBudgetLimits() *structpb.ListValue {
+	if x != nil {
+		return x.BudgetLimits
+	}
+	return nil
+}
+
 type DeleteKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Secrets or tokens.
@@ -619,7 +782,7 @@ func (x *DeleteKeyResponse) GetDeletedKeys() []string {
 
 type GetKeyInfoRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Secret or token.
+	// Secret or token. Required.
 	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -748,8 +911,12 @@ type KeyInfo struct {
 	UpdatedBy            string                  `protobuf:"bytes,28,opt,name=updated_by,json=updatedBy,proto3" json:"updated_by,omitempty"`
 	LitellmBudgetTable   *structpb.Struct        `protobuf:"bytes,29,opt,name=litellm_budget_table,json=litellmBudgetTable,proto3" json:"litellm_budget_table,omitempty"`
 	ObjectPermission     *structpb.Struct        `protobuf:"bytes,30,opt,name=object_permission,json=objectPermission,proto3" json:"object_permission,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	AllowedRoutes        []string                `protobuf:"bytes,31,rep,name=allowed_routes,json=allowedRoutes,proto3" json:"allowed_routes,omitempty"`
+	BudgetLimits         *structpb.ListValue     `protobuf:"bytes,32,opt,name=budget_limits,json=budgetLimits,proto3" json:"budget_limits,omitempty"`
+	// When the key last got a new secret.
+	LastRotationAt *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=last_rotation_at,json=lastRotationAt,proto3" json:"last_rotation_at,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *KeyInfo) Reset() {
@@ -992,6 +1159,27 @@ func (x *KeyInfo) GetObjectPermission() *structpb.Struct {
 	return nil
 }
 
+func (x *KeyInfo) GetAllowedRoutes() []string {
+	if x != nil {
+		return x.AllowedRoutes
+	}
+	return nil
+}
+
+func (x *KeyInfo) GetBudgetLimits() *structpb.ListValue {
+	if x != nil {
+		return x.BudgetLimits
+	}
+	return nil
+}
+
+func (x *KeyInfo) GetLastRotationAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastRotationAt
+	}
+	return nil
+}
+
 type NewTeamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: a UUID is made.
@@ -1004,8 +1192,23 @@ type NewTeamRequest struct {
 	TpmLimit            *wrapperspb.DoubleValue `protobuf:"bytes,7,opt,name=tpm_limit,json=tpmLimit,proto3" json:"tpm_limit,omitempty"`
 	RpmLimit            *wrapperspb.DoubleValue `protobuf:"bytes,8,opt,name=rpm_limit,json=rpmLimit,proto3" json:"rpm_limit,omitempty"`
 	MaxParallelRequests *wrapperspb.DoubleValue `protobuf:"bytes,9,opt,name=max_parallel_requests,json=maxParallelRequests,proto3" json:"max_parallel_requests,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	SoftBudget          *wrapperspb.DoubleValue `protobuf:"bytes,10,opt,name=soft_budget,json=softBudget,proto3" json:"soft_budget,omitempty"`
+	BudgetLimits        *structpb.ListValue     `protobuf:"bytes,11,opt,name=budget_limits,json=budgetLimits,proto3" json:"budget_limits,omitempty"`
+	ModelMaxBudget      *structpb.Struct        `protobuf:"bytes,12,opt,name=model_max_budget,json=modelMaxBudget,proto3" json:"model_max_budget,omitempty"`
+	ModelRpmLimit       *structpb.Struct        `protobuf:"bytes,13,opt,name=model_rpm_limit,json=modelRpmLimit,proto3" json:"model_rpm_limit,omitempty"`
+	ModelTpmLimit       *structpb.Struct        `protobuf:"bytes,14,opt,name=model_tpm_limit,json=modelTpmLimit,proto3" json:"model_tpm_limit,omitempty"`
+	TempBudgetIncrease  *wrapperspb.DoubleValue `protobuf:"bytes,15,opt,name=temp_budget_increase,json=tempBudgetIncrease,proto3" json:"temp_budget_increase,omitempty"`
+	TempBudgetExpiry    *wrapperspb.StringValue `protobuf:"bytes,16,opt,name=temp_budget_expiry,json=tempBudgetExpiry,proto3" json:"temp_budget_expiry,omitempty"`
+	Blocked             *wrapperspb.BoolValue   `protobuf:"bytes,17,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	// Refused, unless they are empty: teams have none of these here.
+	ModelAliases     *structpb.Value         `protobuf:"bytes,18,opt,name=model_aliases,json=modelAliases,proto3" json:"model_aliases,omitempty"`
+	Tags             *structpb.Value         `protobuf:"bytes,19,opt,name=tags,proto3" json:"tags,omitempty"`
+	Guardrails       *structpb.Value         `protobuf:"bytes,20,opt,name=guardrails,proto3" json:"guardrails,omitempty"`
+	Policies         *structpb.Value         `protobuf:"bytes,21,opt,name=policies,proto3" json:"policies,omitempty"`
+	ObjectPermission *structpb.Value         `protobuf:"bytes,22,opt,name=object_permission,json=objectPermission,proto3" json:"object_permission,omitempty"`
+	TeamMemberBudget *wrapperspb.DoubleValue `protobuf:"bytes,23,opt,name=team_member_budget,json=teamMemberBudget,proto3" json:"team_member_budget,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *NewTeamRequest) Reset() {
@@ -1101,6 +1304,104 @@ func (x *NewTeamRequest) GetMaxParallelRequests() *wrapperspb.DoubleValue {
 	return nil
 }
 
+func (x *NewTeamRequest) GetSoftBudget() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.SoftBudget
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetBudgetLimits() *structpb.ListValue {
+	if x != nil {
+		return x.BudgetLimits
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetModelMaxBudget() *structpb.Struct {
+	if x != nil {
+		return x.ModelMaxBudget
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetModelRpmLimit() *structpb.Struct {
+	if x != nil {
+		return x.ModelRpmLimit
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetModelTpmLimit() *structpb.Struct {
+	if x != nil {
+		return x.ModelTpmLimit
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetTempBudgetIncrease() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.TempBudgetIncrease
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetTempBudgetExpiry() *wrapperspb.StringValue {
+	if x != nil {
+		return x.TempBudgetExpiry
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetBlocked() *wrapperspb.BoolValue {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetModelAliases() *structpb.Value {
+	if x != nil {
+		return x.ModelAliases
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetTags() *structpb.Value {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetGuardrails() *structpb.Value {
+	if x != nil {
+		return x.Guardrails
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetPolicies() *structpb.Value {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetObjectPermission() *structpb.Value {
+	if x != nil {
+		return x.ObjectPermission
+	}
+	return nil
+}
+
+func (x *NewTeamRequest) GetTeamMemberBudget() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.TeamMemberBudget
+	}
+	return nil
+}
+
 // TeamMember is a member of a team.
 type TeamMember struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
@@ -1184,6 +1485,8 @@ type NewTeamResponse struct {
 	LitellmModelTable   *structpb.Struct        `protobuf:"bytes,18,opt,name=litellm_model_table,json=litellmModelTable,proto3" json:"litellm_model_table,omitempty"`
 	CreatedAt           *timestamppb.Timestamp  `protobuf:"bytes,19,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	UpdatedAt           *timestamppb.Timestamp  `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	SoftBudget          *wrapperspb.DoubleValue `protobuf:"bytes,21,opt,name=soft_budget,json=softBudget,proto3" json:"soft_budget,omitempty"`
+	BudgetLimits        *structpb.ListValue     `protobuf:"bytes,22,opt,name=budget_limits,json=budgetLimits,proto3" json:"budget_limits,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -1358,6 +1661,20 @@ func (x *NewTeamResponse) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *NewTeamResponse) GetSoftBudget() *wrapperspb.DoubleValue {
+	if x != nil {
+		return x.SoftBudget
+	}
+	return nil
+}
+
+func (x *NewTeamResponse) GetBudgetLimits() *structpb.ListValue {
+	if x != nil {
+		return x.BudgetLimits
+	}
+	return nil
+}
+
 type GetTeamInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TeamId        string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
@@ -1472,12 +1789,461 @@ func (x *GetTeamInfoResponse) GetTeamMemberships() []*structpb.Struct {
 	return nil
 }
 
+type GenerateServiceAccountKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// team_id is required, user_id refused.
+	Key           *GenerateKeyRequest `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateServiceAccountKeyRequest) Reset() {
+	*x = GenerateServiceAccountKeyRequest{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateServiceAccountKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateServiceAccountKeyRequest) ProtoMessage() {}
+
+func (x *GenerateServiceAccountKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateServiceAccountKeyRequest.ProtoReflect.Descriptor instead.
+func (*GenerateServiceAccountKeyRequest) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GenerateServiceAccountKeyRequest) GetKey() *GenerateKeyRequest {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type GenerateServiceAccountKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *GenerateKeyResponse   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateServiceAccountKeyResponse) Reset() {
+	*x = GenerateServiceAccountKeyResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateServiceAccountKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateServiceAccountKeyResponse) ProtoMessage() {}
+
+func (x *GenerateServiceAccountKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateServiceAccountKeyResponse.ProtoReflect.Descriptor instead.
+func (*GenerateServiceAccountKeyResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GenerateServiceAccountKeyResponse) GetKey() *GenerateKeyResponse {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type RegenerateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new plaintext is in it.
+	Key           *GenerateKeyResponse `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegenerateKeyResponse) Reset() {
+	*x = RegenerateKeyResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegenerateKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegenerateKeyResponse) ProtoMessage() {}
+
+func (x *RegenerateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegenerateKeyResponse.ProtoReflect.Descriptor instead.
+func (*RegenerateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RegenerateKeyResponse) GetKey() *GenerateKeyResponse {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type GetOwnKeyInfoRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty, or the secret or token of the key itself. PERMISSION_DENIED for any
+	// other one.
+	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOwnKeyInfoRequest) Reset() {
+	*x = GetOwnKeyInfoRequest{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOwnKeyInfoRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOwnKeyInfoRequest) ProtoMessage() {}
+
+func (x *GetOwnKeyInfoRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOwnKeyInfoRequest.ProtoReflect.Descriptor instead.
+func (*GetOwnKeyInfoRequest) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetOwnKeyInfoRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type GetOwnKeyInfoResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was passed; its token, if nothing was.
+	Key           string   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Info          *KeyInfo `protobuf:"bytes,2,opt,name=info,proto3" json:"info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOwnKeyInfoResponse) Reset() {
+	*x = GetOwnKeyInfoResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOwnKeyInfoResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOwnKeyInfoResponse) ProtoMessage() {}
+
+func (x *GetOwnKeyInfoResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOwnKeyInfoResponse.ProtoReflect.Descriptor instead.
+func (*GetOwnKeyInfoResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetOwnKeyInfoResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *GetOwnKeyInfoResponse) GetInfo() *KeyInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+type UpdateTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TeamId        string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	Data          *NewTeamResponse       `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTeamResponse) Reset() {
+	*x = UpdateTeamResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTeamResponse) ProtoMessage() {}
+
+func (x *UpdateTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTeamResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTeamResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UpdateTeamResponse) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *UpdateTeamResponse) GetData() *NewTeamResponse {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type BlockTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Team          *NewTeamResponse       `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockTeamResponse) Reset() {
+	*x = BlockTeamResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockTeamResponse) ProtoMessage() {}
+
+func (x *BlockTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockTeamResponse.ProtoReflect.Descriptor instead.
+func (*BlockTeamResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BlockTeamResponse) GetTeam() *NewTeamResponse {
+	if x != nil {
+		return x.Team
+	}
+	return nil
+}
+
+type UnblockTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Team          *NewTeamResponse       `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockTeamResponse) Reset() {
+	*x = UnblockTeamResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockTeamResponse) ProtoMessage() {}
+
+func (x *UnblockTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockTeamResponse.ProtoReflect.Descriptor instead.
+func (*UnblockTeamResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UnblockTeamResponse) GetTeam() *NewTeamResponse {
+	if x != nil {
+		return x.Team
+	}
+	return nil
+}
+
+type ListTeamPageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Teams         []*NewTeamResponse     `protobuf:"bytes,1,rep,name=teams,proto3" json:"teams,omitempty"`
+	Total         int32                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Page          int32                  `protobuf:"varint,3,opt,name=page,proto3" json:"page,omitempty"`
+	PageSize      int32                  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	TotalPages    int32                  `protobuf:"varint,5,opt,name=total_pages,json=totalPages,proto3" json:"total_pages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTeamPageResponse) Reset() {
+	*x = ListTeamPageResponse{}
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTeamPageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTeamPageResponse) ProtoMessage() {}
+
+func (x *ListTeamPageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_litellm_v1_litellm_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTeamPageResponse.ProtoReflect.Descriptor instead.
+func (*ListTeamPageResponse) Descriptor() ([]byte, []int) {
+	return file_litellm_v1_litellm_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListTeamPageResponse) GetTeams() []*NewTeamResponse {
+	if x != nil {
+		return x.Teams
+	}
+	return nil
+}
+
+func (x *ListTeamPageResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListTeamPageResponse) GetPage() int32 {
+	if x != nil {
+		return x.Page
+	}
+	return 0
+}
+
+func (x *ListTeamPageResponse) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTeamPageResponse) GetTotalPages() int32 {
+	if x != nil {
+		return x.TotalPages
+	}
+	return 0
+}
+
 var File_litellm_v1_litellm_service_proto protoreflect.FileDescriptor
 
 const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	"\n" +
 	" litellm/v1/litellm_service.proto\x12\n" +
-	"litellm.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xd4\x05\n" +
+	"litellm.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x14litellm/v1/key.proto\x1a\x16litellm/v1/model.proto\x1a\x16litellm/v1/spend.proto\x1a\x15litellm/v1/team.proto\x1a\x15litellm/v1/user.proto\"\xec\x0e\n" +
 	"\x12GenerateKeyRequest\x129\n" +
 	"\tkey_alias\x18\x01 \x01(\v2\x1c.google.protobuf.StringValueR\bkeyAlias\x128\n" +
 	"\bduration\x18\x02 \x01(\v2\x1c.google.protobuf.StringValueR\bduration\x12\x16\n" +
@@ -1493,7 +2259,32 @@ const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	" \x01(\v2\x1c.google.protobuf.DoubleValueR\x13maxParallelRequests\x123\n" +
 	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12\x12\n" +
 	"\x04tags\x18\f \x03(\tR\x04tags\x12.\n" +
-	"\x03key\x18\r \x01(\v2\x1c.google.protobuf.StringValueR\x03key\"\xa6\x10\n" +
+	"\x03key\x18\r \x01(\v2\x1c.google.protobuf.StringValueR\x03key\x12E\n" +
+	"\aaliases\x18\x0e \x03(\v2+.litellm.v1.GenerateKeyRequest.AliasesEntryR\aaliases\x12=\n" +
+	"\vsoft_budget\x18\x0f \x01(\v2\x1c.google.protobuf.DoubleValueR\n" +
+	"softBudget\x12?\n" +
+	"\rbudget_limits\x18\x10 \x01(\v2\x1a.google.protobuf.ListValueR\fbudgetLimits\x12A\n" +
+	"\x10model_max_budget\x18\x11 \x01(\v2\x17.google.protobuf.StructR\x0emodelMaxBudget\x12?\n" +
+	"\x0fmodel_rpm_limit\x18\x12 \x01(\v2\x17.google.protobuf.StructR\rmodelRpmLimit\x12?\n" +
+	"\x0fmodel_tpm_limit\x18\x13 \x01(\v2\x17.google.protobuf.StructR\rmodelTpmLimit\x12N\n" +
+	"\x14temp_budget_increase\x18\x14 \x01(\v2\x1c.google.protobuf.DoubleValueR\x12tempBudgetIncrease\x12J\n" +
+	"\x12temp_budget_expiry\x18\x15 \x01(\v2\x1c.google.protobuf.StringValueR\x10tempBudgetExpiry\x12%\n" +
+	"\x0eallowed_routes\x18\x16 \x03(\tR\rallowedRoutes\x127\n" +
+	"\bkey_type\x18\x17 \x01(\v2\x1c.google.protobuf.StringValueR\akeyType\x124\n" +
+	"\ablocked\x18\x18 \x01(\v2\x1a.google.protobuf.BoolValueR\ablocked\x122\n" +
+	"\x05spend\x18\x19 \x01(\v2\x1c.google.protobuf.DoubleValueR\x05spend\x129\n" +
+	"\tbudget_id\x18\x1a \x01(\v2\x1c.google.protobuf.StringValueR\bbudgetId\x126\n" +
+	"\n" +
+	"guardrails\x18\x1b \x01(\v2\x16.google.protobuf.ValueR\n" +
+	"guardrails\x122\n" +
+	"\bpolicies\x18\x1c \x01(\v2\x16.google.protobuf.ValueR\bpolicies\x12?\n" +
+	"\x0fenforced_params\x18\x1d \x01(\v2\x16.google.protobuf.ValueR\x0eenforcedParams\x12C\n" +
+	"\x11object_permission\x18\x1e \x01(\v2\x16.google.protobuf.ValueR\x10objectPermission\x12;\n" +
+	"\vauto_rotate\x18\x1f \x01(\v2\x1a.google.protobuf.BoolValueR\n" +
+	"autoRotate\x1a:\n" +
+	"\fAliasesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe7\x10\n" +
 	"\x13GenerateKeyResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x19\n" +
 	"\bkey_name\x18\x02 \x01(\tR\akeyName\x12\x14\n" +
@@ -1543,7 +2334,8 @@ const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18& \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18' \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"G\n" +
+	"updated_at\x18' \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12?\n" +
+	"\rbudget_limits\x18( \x01(\v2\x1a.google.protobuf.ListValueR\fbudgetLimits\"G\n" +
 	"\x10DeleteKeyRequest\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\tR\x04keys\x12\x1f\n" +
 	"\vkey_aliases\x18\x02 \x03(\tR\n" +
@@ -1554,7 +2346,7 @@ const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\"O\n" +
 	"\x12GetKeyInfoResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
-	"\x04info\x18\x02 \x01(\v2\x13.litellm.v1.KeyInfoR\x04info\"\xf7\f\n" +
+	"\x04info\x18\x02 \x01(\v2\x13.litellm.v1.KeyInfoR\x04info\"\xa5\x0e\n" +
 	"\aKeyInfo\x12\x19\n" +
 	"\bkey_name\x18\x01 \x01(\tR\akeyName\x129\n" +
 	"\tkey_alias\x18\x02 \x01(\v2\x1c.google.protobuf.StringValueR\bkeyAlias\x120\n" +
@@ -1592,7 +2384,10 @@ const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	"\n" +
 	"updated_by\x18\x1c \x01(\tR\tupdatedBy\x12I\n" +
 	"\x14litellm_budget_table\x18\x1d \x01(\v2\x17.google.protobuf.StructR\x12litellmBudgetTable\x12D\n" +
-	"\x11object_permission\x18\x1e \x01(\v2\x17.google.protobuf.StructR\x10objectPermission\"\x9d\x04\n" +
+	"\x11object_permission\x18\x1e \x01(\v2\x17.google.protobuf.StructR\x10objectPermission\x12%\n" +
+	"\x0eallowed_routes\x18\x1f \x03(\tR\rallowedRoutes\x12?\n" +
+	"\rbudget_limits\x18  \x01(\v2\x1a.google.protobuf.ListValueR\fbudgetLimits\x12D\n" +
+	"\x10last_rotation_at\x18! \x01(\v2\x1a.google.protobuf.TimestampR\x0elastRotationAt\"\x9a\v\n" +
 	"\x0eNewTeamRequest\x125\n" +
 	"\ateam_id\x18\x01 \x01(\v2\x1c.google.protobuf.StringValueR\x06teamId\x12;\n" +
 	"\n" +
@@ -1604,13 +2399,31 @@ const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	"\x0fbudget_duration\x18\x06 \x01(\v2\x1c.google.protobuf.StringValueR\x0ebudgetDuration\x129\n" +
 	"\ttpm_limit\x18\a \x01(\v2\x1c.google.protobuf.DoubleValueR\btpmLimit\x129\n" +
 	"\trpm_limit\x18\b \x01(\v2\x1c.google.protobuf.DoubleValueR\brpmLimit\x12P\n" +
-	"\x15max_parallel_requests\x18\t \x01(\v2\x1c.google.protobuf.DoubleValueR\x13maxParallelRequests\"\x94\x01\n" +
+	"\x15max_parallel_requests\x18\t \x01(\v2\x1c.google.protobuf.DoubleValueR\x13maxParallelRequests\x12=\n" +
+	"\vsoft_budget\x18\n" +
+	" \x01(\v2\x1c.google.protobuf.DoubleValueR\n" +
+	"softBudget\x12?\n" +
+	"\rbudget_limits\x18\v \x01(\v2\x1a.google.protobuf.ListValueR\fbudgetLimits\x12A\n" +
+	"\x10model_max_budget\x18\f \x01(\v2\x17.google.protobuf.StructR\x0emodelMaxBudget\x12?\n" +
+	"\x0fmodel_rpm_limit\x18\r \x01(\v2\x17.google.protobuf.StructR\rmodelRpmLimit\x12?\n" +
+	"\x0fmodel_tpm_limit\x18\x0e \x01(\v2\x17.google.protobuf.StructR\rmodelTpmLimit\x12N\n" +
+	"\x14temp_budget_increase\x18\x0f \x01(\v2\x1c.google.protobuf.DoubleValueR\x12tempBudgetIncrease\x12J\n" +
+	"\x12temp_budget_expiry\x18\x10 \x01(\v2\x1c.google.protobuf.StringValueR\x10tempBudgetExpiry\x124\n" +
+	"\ablocked\x18\x11 \x01(\v2\x1a.google.protobuf.BoolValueR\ablocked\x12;\n" +
+	"\rmodel_aliases\x18\x12 \x01(\v2\x16.google.protobuf.ValueR\fmodelAliases\x12*\n" +
+	"\x04tags\x18\x13 \x01(\v2\x16.google.protobuf.ValueR\x04tags\x126\n" +
+	"\n" +
+	"guardrails\x18\x14 \x01(\v2\x16.google.protobuf.ValueR\n" +
+	"guardrails\x122\n" +
+	"\bpolicies\x18\x15 \x01(\v2\x16.google.protobuf.ValueR\bpolicies\x12C\n" +
+	"\x11object_permission\x18\x16 \x01(\v2\x16.google.protobuf.ValueR\x10objectPermission\x12J\n" +
+	"\x12team_member_budget\x18\x17 \x01(\v2\x1c.google.protobuf.DoubleValueR\x10teamMemberBudget\"\x94\x01\n" +
 	"\n" +
 	"TeamMember\x125\n" +
 	"\auser_id\x18\x01 \x01(\v2\x1c.google.protobuf.StringValueR\x06userId\x12;\n" +
 	"\n" +
 	"user_email\x18\x02 \x01(\v2\x1c.google.protobuf.StringValueR\tuserEmail\x12\x12\n" +
-	"\x04role\x18\x03 \x01(\tR\x04role\"\xab\b\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\"\xab\t\n" +
 	"\x0fNewTeamResponse\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12;\n" +
 	"\n" +
@@ -1636,22 +2449,99 @@ const file_litellm_v1_litellm_service_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"-\n" +
+	"updated_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12=\n" +
+	"\vsoft_budget\x18\x15 \x01(\v2\x1c.google.protobuf.DoubleValueR\n" +
+	"softBudget\x12?\n" +
+	"\rbudget_limits\x18\x16 \x01(\v2\x1a.google.protobuf.ListValueR\fbudgetLimits\"-\n" +
 	"\x12GetTeamInfoRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\"\xd5\x01\n" +
 	"\x13GetTeamInfoResponse\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x128\n" +
 	"\tteam_info\x18\x02 \x01(\v2\x1b.litellm.v1.NewTeamResponseR\bteamInfo\x12'\n" +
 	"\x04keys\x18\x03 \x03(\v2\x13.litellm.v1.KeyInfoR\x04keys\x12B\n" +
-	"\x10team_memberships\x18\x04 \x03(\v2\x17.google.protobuf.StructR\x0fteamMemberships2\xfa\x03\n" +
+	"\x10team_memberships\x18\x04 \x03(\v2\x17.google.protobuf.StructR\x0fteamMemberships\"T\n" +
+	" GenerateServiceAccountKeyRequest\x120\n" +
+	"\x03key\x18\x01 \x01(\v2\x1e.litellm.v1.GenerateKeyRequestR\x03key\"V\n" +
+	"!GenerateServiceAccountKeyResponse\x121\n" +
+	"\x03key\x18\x01 \x01(\v2\x1f.litellm.v1.GenerateKeyResponseR\x03key\"J\n" +
+	"\x15RegenerateKeyResponse\x121\n" +
+	"\x03key\x18\x01 \x01(\v2\x1f.litellm.v1.GenerateKeyResponseR\x03key\"(\n" +
+	"\x14GetOwnKeyInfoRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\"R\n" +
+	"\x15GetOwnKeyInfoResponse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
+	"\x04info\x18\x02 \x01(\v2\x13.litellm.v1.KeyInfoR\x04info\"^\n" +
+	"\x12UpdateTeamResponse\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12/\n" +
+	"\x04data\x18\x02 \x01(\v2\x1b.litellm.v1.NewTeamResponseR\x04data\"D\n" +
+	"\x11BlockTeamResponse\x12/\n" +
+	"\x04team\x18\x01 \x01(\v2\x1b.litellm.v1.NewTeamResponseR\x04team\"F\n" +
+	"\x13UnblockTeamResponse\x12/\n" +
+	"\x04team\x18\x01 \x01(\v2\x1b.litellm.v1.NewTeamResponseR\x04team\"\xb1\x01\n" +
+	"\x14ListTeamPageResponse\x121\n" +
+	"\x05teams\x18\x01 \x03(\v2\x1b.litellm.v1.NewTeamResponseR\x05teams\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\x12\x12\n" +
+	"\x04page\x18\x03 \x01(\x05R\x04page\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1f\n" +
+	"\vtotal_pages\x18\x05 \x01(\x05R\n" +
+	"totalPages2\xd2'\n" +
 	"\x0eLiteLLMService\x12h\n" +
-	"\vGenerateKey\x12\x1e.litellm.v1.GenerateKeyRequest\x1a\x1f.litellm.v1.GenerateKeyResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/key/generate\x12`\n" +
-	"\tDeleteKey\x12\x1c.litellm.v1.DeleteKeyRequest\x1a\x1d.litellm.v1.DeleteKeyResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/key/delete\x12^\n" +
+	"\vGenerateKey\x12\x1e.litellm.v1.GenerateKeyRequest\x1a\x1f.litellm.v1.GenerateKeyResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/key/generate\x12\xa9\x01\n" +
+	"\x19GenerateServiceAccountKey\x12,.litellm.v1.GenerateServiceAccountKeyRequest\x1a-.litellm.v1.GenerateServiceAccountKeyResponse\"/\x82\xd3\xe4\x93\x02):\x03keyb\x03key\"\x1d/key/service-account/generate\x12e\n" +
+	"\tUpdateKey\x12\x1c.litellm.v1.UpdateKeyRequest\x1a\x1d.litellm.v1.UpdateKeyResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*b\x03row\"\v/key/update\x12t\n" +
+	"\x0eBulkUpdateKeys\x12!.litellm.v1.BulkUpdateKeysRequest\x1a\".litellm.v1.BulkUpdateKeysResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/key/bulk_update\x12`\n" +
+	"\tDeleteKey\x12\x1c.litellm.v1.DeleteKeyRequest\x1a\x1d.litellm.v1.DeleteKeyResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/key/delete\x12a\n" +
+	"\bBlockKey\x12\x1b.litellm.v1.BlockKeyRequest\x1a\x1c.litellm.v1.BlockKeyResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*b\x03row\"\n" +
+	"/key/block\x12i\n" +
 	"\n" +
-	"GetKeyInfo\x12\x1d.litellm.v1.GetKeyInfoRequest\x1a\x1e.litellm.v1.GetKeyInfoResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/key/info\x12X\n" +
+	"UnblockKey\x12\x1d.litellm.v1.UnblockKeyRequest\x1a\x1e.litellm.v1.UnblockKeyResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*b\x03row\"\f/key/unblock\x12\x96\x01\n" +
+	"\rRegenerateKey\x12 .litellm.v1.RegenerateKeyRequest\x1a!.litellm.v1.RegenerateKeyResponse\"@\x82\xd3\xe4\x93\x02::\x01*Z\x19:\x01*b\x03key\"\x0f/key/regenerateb\x03key\"\x15/key/{key}/regenerate\x12w\n" +
+	"\rResetKeySpend\x12 .litellm.v1.ResetKeySpendRequest\x1a!.litellm.v1.ResetKeySpendResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/key/{key}/reset_spend\x12^\n" +
+	"\n" +
+	"GetKeyInfo\x12\x1d.litellm.v1.GetKeyInfoRequest\x1a\x1e.litellm.v1.GetKeyInfoResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/key/info\x12T\n" +
+	"\rGetOwnKeyInfo\x12 .litellm.v1.GetOwnKeyInfoRequest\x1a!.litellm.v1.GetOwnKeyInfoResponse\x12g\n" +
+	"\vListKeyInfo\x12\x1e.litellm.v1.ListKeyInfoRequest\x1a\x1f.litellm.v1.ListKeyInfoResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v2/key/info\x12X\n" +
+	"\bListKeys\x12\x1b.litellm.v1.ListKeysRequest\x1a\x1c.litellm.v1.ListKeysResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/key/list\x12m\n" +
+	"\x0eListKeyAliases\x12!.litellm.v1.ListKeyAliasesRequest\x1a\".litellm.v1.ListKeyAliasesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/key/aliases\x12o\n" +
+	"\x0eCheckKeyHealth\x12!.litellm.v1.CheckKeyHealthRequest\x1a\".litellm.v1.CheckKeyHealthResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/key/health\x12X\n" +
 	"\aNewTeam\x12\x1a.litellm.v1.NewTeamRequest\x1a\x1b.litellm.v1.NewTeamResponse\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/team/new\x12b\n" +
 	"\vGetTeamInfo\x12\x1e.litellm.v1.GetTeamInfoRequest\x1a\x1f.litellm.v1.GetTeamInfoResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/team/infoB\xac\x01\n" +
+	"/team/info\x12d\n" +
+	"\n" +
+	"UpdateTeam\x12\x1d.litellm.v1.UpdateTeamRequest\x1a\x1e.litellm.v1.UpdateTeamResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/team/update\x12d\n" +
+	"\n" +
+	"DeleteTeam\x12\x1d.litellm.v1.DeleteTeamRequest\x1a\x1e.litellm.v1.DeleteTeamResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/team/delete\x12f\n" +
+	"\tBlockTeam\x12\x1c.litellm.v1.BlockTeamRequest\x1a\x1d.litellm.v1.BlockTeamResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*b\x04team\"\v/team/block\x12n\n" +
+	"\vUnblockTeam\x12\x1e.litellm.v1.UnblockTeamRequest\x1a\x1f.litellm.v1.UnblockTeamResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*b\x04team\"\r/team/unblock\x12c\n" +
+	"\tListTeams\x12\x1c.litellm.v1.ListTeamsRequest\x1a\x1d.litellm.v1.ListTeamsResponse\"\x19\x82\xd3\xe4\x93\x02\x13b\x05teams\x12\n" +
+	"/team/list\x12h\n" +
+	"\fListTeamPage\x12\x1f.litellm.v1.ListTeamPageRequest\x1a .litellm.v1.ListTeamPageResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v2/team/list\x12\x83\x01\n" +
+	"\x12ListAvailableTeams\x12%.litellm.v1.ListAvailableTeamsRequest\x1a&.litellm.v1.ListAvailableTeamsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18b\x05teams\x12\x0f/team/available\x12X\n" +
+	"\aNewUser\x12\x1a.litellm.v1.NewUserRequest\x1a\x1b.litellm.v1.NewUserResponse\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/user/new\x12b\n" +
+	"\vGetUserInfo\x12\x1e.litellm.v1.GetUserInfoRequest\x1a\x1f.litellm.v1.GetUserInfoResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/user/info\x12d\n" +
+	"\n" +
+	"UpdateUser\x12\x1d.litellm.v1.UpdateUserRequest\x1a\x1e.litellm.v1.UpdateUserResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/user/update\x12s\n" +
+	"\n" +
+	"DeleteUser\x12\x1d.litellm.v1.DeleteUserRequest\x1a\x1e.litellm.v1.DeleteUserResponse\"&\x82\xd3\xe4\x93\x02 :\x01*b\rdeleted_users\"\f/user/delete\x12\\\n" +
+	"\tListUsers\x12\x1c.litellm.v1.ListUsersRequest\x1a\x1d.litellm.v1.ListUsersResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/user/list\x12o\n" +
+	"\rListSpendLogs\x12 .litellm.v1.ListSpendLogsRequest\x1a!.litellm.v1.ListSpendLogsResponse\"\x19\x82\xd3\xe4\x93\x02\x13b\x04rows\x12\v/spend/logs\x12\x87\x01\n" +
+	"\x10ListSpendLogPage\x12#.litellm.v1.ListSpendLogPageRequest\x1a$.litellm.v1.ListSpendLogPageResponse\"(\x82\xd3\xe4\x93\x02\"Z\x10\x12\x0e/spend/logs/ui\x12\x0e/spend/logs/v2\x12o\n" +
+	"\rListSpendTags\x12 .litellm.v1.ListSpendTagsRequest\x1a!.litellm.v1.ListSpendTagsResponse\"\x19\x82\xd3\xe4\x93\x02\x13b\x04tags\x12\v/spend/tags\x12t\n" +
+	"\x0eCalculateSpend\x12!.litellm.v1.CalculateSpendRequest\x1a\".litellm.v1.CalculateSpendResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/spend/calculate\x12n\n" +
+	"\x0eGetGlobalSpend\x12!.litellm.v1.GetGlobalSpendRequest\x1a\".litellm.v1.GetGlobalSpendResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/global/spend\x12{\n" +
+	"\x0eGetSpendReport\x12!.litellm.v1.GetSpendReportRequest\x1a\".litellm.v1.GetSpendReportResponse\"\"\x82\xd3\xe4\x93\x02\x1cb\x04rows\x12\x14/global/spend/report\x12s\n" +
+	"\fListKeySpend\x12\x1f.litellm.v1.ListKeySpendRequest\x1a .litellm.v1.ListKeySpendResponse\" \x82\xd3\xe4\x93\x02\x1ab\x04keys\x12\x12/global/spend/keys\x12q\n" +
+	"\rListTeamSpend\x12 .litellm.v1.ListTeamSpendRequest\x1a!.litellm.v1.ListTeamSpendResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/global/spend/teams\x12}\n" +
+	"\x0eListModelSpend\x12!.litellm.v1.ListModelSpendRequest\x1a\".litellm.v1.ListModelSpendResponse\"$\x82\xd3\xe4\x93\x02\x1eb\x06models\x12\x14/global/spend/models\x12m\n" +
+	"\fListTagSpend\x12\x1f.litellm.v1.ListTagSpendRequest\x1a .litellm.v1.ListTagSpendResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/global/spend/tags\x12}\n" +
+	"\x10ResetGlobalSpend\x12#.litellm.v1.ResetGlobalSpendRequest\x1a$.litellm.v1.ResetGlobalSpendResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/global/spend/reset\x12\x82\x01\n" +
+	"\x0fGetTeamActivity\x12\".litellm.v1.GetTeamActivityRequest\x1a#.litellm.v1.GetTeamActivityResponse\"&\x82\xd3\xe4\x93\x02 b\bactivity\x12\x14/team/daily/activity\x12\x82\x01\n" +
+	"\x0fGetUserActivity\x12\".litellm.v1.GetUserActivityRequest\x1a#.litellm.v1.GetUserActivityResponse\"&\x82\xd3\xe4\x93\x02 b\bactivity\x12\x14/user/daily/activity\x12~\n" +
+	"\x0eGetTagActivity\x12!.litellm.v1.GetTagActivityRequest\x1a\".litellm.v1.GetTagActivityResponse\"%\x82\xd3\xe4\x93\x02\x1fb\bactivity\x12\x13/tag/daily/activity\x12{\n" +
+	"\rListModelInfo\x12 .litellm.v1.ListModelInfoRequest\x1a!.litellm.v1.ListModelInfoResponse\"%\x82\xd3\xe4\x93\x02\x1fZ\x10\x12\x0e/v1/model/info\x12\v/model/info\x12Y\n" +
+	"\tGetHealth\x12\x1c.litellm.v1.GetHealthRequest\x1a\x1d.litellm.v1.GetHealthResponse\"\x0f\x82\xd3\xe4\x93\x02\t\x12\a/healthB\xac\x01\n" +
 	"\x0ecom.litellm.v1B\x13LitellmServiceProtoP\x01Z<github.com/proliferate-ai/llm-proxy/gen/litellm/v1;litellmv1\xa2\x02\x03LXX\xaa\x02\n" +
 	"Litellm.V1\xca\x02\n" +
 	"Litellm\\V1\xe2\x02\x16Litellm\\V1\\GPBMetadata\xea\x02\vLitellm::V1b\x06proto3"
@@ -1668,134 +2558,340 @@ func file_litellm_v1_litellm_service_proto_rawDescGZIP() []byte {
 	return file_litellm_v1_litellm_service_proto_rawDescData
 }
 
-var file_litellm_v1_litellm_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_litellm_v1_litellm_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_litellm_v1_litellm_service_proto_goTypes = []any{
-	(*GenerateKeyRequest)(nil),     // 0: litellm.v1.GenerateKeyRequest
-	(*GenerateKeyResponse)(nil),    // 1: litellm.v1.GenerateKeyResponse
-	(*DeleteKeyRequest)(nil),       // 2: litellm.v1.DeleteKeyRequest
-	(*DeleteKeyResponse)(nil),      // 3: litellm.v1.DeleteKeyResponse
-	(*GetKeyInfoRequest)(nil),      // 4: litellm.v1.GetKeyInfoRequest
-	(*GetKeyInfoResponse)(nil),     // 5: litellm.v1.GetKeyInfoResponse
-	(*KeyInfo)(nil),                // 6: litellm.v1.KeyInfo
-	(*NewTeamRequest)(nil),         // 7: litellm.v1.NewTeamRequest
-	(*TeamMember)(nil),             // 8: litellm.v1.TeamMember
-	(*NewTeamResponse)(nil),        // 9: litellm.v1.NewTeamResponse
-	(*GetTeamInfoRequest)(nil),     // 10: litellm.v1.GetTeamInfoRequest
-	(*GetTeamInfoResponse)(nil),    // 11: litellm.v1.GetTeamInfoResponse
-	(*wrapperspb.StringValue)(nil), // 12: google.protobuf.StringValue
-	(*wrapperspb.DoubleValue)(nil), // 13: google.protobuf.DoubleValue
-	(*structpb.Struct)(nil),        // 14: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
-	(*structpb.ListValue)(nil),     // 16: google.protobuf.ListValue
-	(*wrapperspb.BoolValue)(nil),   // 17: google.protobuf.BoolValue
+	(*GenerateKeyRequest)(nil),                // 0: litellm.v1.GenerateKeyRequest
+	(*GenerateKeyResponse)(nil),               // 1: litellm.v1.GenerateKeyResponse
+	(*DeleteKeyRequest)(nil),                  // 2: litellm.v1.DeleteKeyRequest
+	(*DeleteKeyResponse)(nil),                 // 3: litellm.v1.DeleteKeyResponse
+	(*GetKeyInfoRequest)(nil),                 // 4: litellm.v1.GetKeyInfoRequest
+	(*GetKeyInfoResponse)(nil),                // 5: litellm.v1.GetKeyInfoResponse
+	(*KeyInfo)(nil),                           // 6: litellm.v1.KeyInfo
+	(*NewTeamRequest)(nil),                    // 7: litellm.v1.NewTeamRequest
+	(*TeamMember)(nil),                        // 8: litellm.v1.TeamMember
+	(*NewTeamResponse)(nil),                   // 9: litellm.v1.NewTeamResponse
+	(*GetTeamInfoRequest)(nil),                // 10: litellm.v1.GetTeamInfoRequest
+	(*GetTeamInfoResponse)(nil),               // 11: litellm.v1.GetTeamInfoResponse
+	(*GenerateServiceAccountKeyRequest)(nil),  // 12: litellm.v1.GenerateServiceAccountKeyRequest
+	(*GenerateServiceAccountKeyResponse)(nil), // 13: litellm.v1.GenerateServiceAccountKeyResponse
+	(*RegenerateKeyResponse)(nil),             // 14: litellm.v1.RegenerateKeyResponse
+	(*GetOwnKeyInfoRequest)(nil),              // 15: litellm.v1.GetOwnKeyInfoRequest
+	(*GetOwnKeyInfoResponse)(nil),             // 16: litellm.v1.GetOwnKeyInfoResponse
+	(*UpdateTeamResponse)(nil),                // 17: litellm.v1.UpdateTeamResponse
+	(*BlockTeamResponse)(nil),                 // 18: litellm.v1.BlockTeamResponse
+	(*UnblockTeamResponse)(nil),               // 19: litellm.v1.UnblockTeamResponse
+	(*ListTeamPageResponse)(nil),              // 20: litellm.v1.ListTeamPageResponse
+	nil,                                       // 21: litellm.v1.GenerateKeyRequest.AliasesEntry
+	(*wrapperspb.StringValue)(nil),            // 22: google.protobuf.StringValue
+	(*wrapperspb.DoubleValue)(nil),            // 23: google.protobuf.DoubleValue
+	(*structpb.Struct)(nil),                   // 24: google.protobuf.Struct
+	(*structpb.ListValue)(nil),                // 25: google.protobuf.ListValue
+	(*wrapperspb.BoolValue)(nil),              // 26: google.protobuf.BoolValue
+	(*structpb.Value)(nil),                    // 27: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),             // 28: google.protobuf.Timestamp
+	(*UpdateKeyRequest)(nil),                  // 29: litellm.v1.UpdateKeyRequest
+	(*BulkUpdateKeysRequest)(nil),             // 30: litellm.v1.BulkUpdateKeysRequest
+	(*BlockKeyRequest)(nil),                   // 31: litellm.v1.BlockKeyRequest
+	(*UnblockKeyRequest)(nil),                 // 32: litellm.v1.UnblockKeyRequest
+	(*RegenerateKeyRequest)(nil),              // 33: litellm.v1.RegenerateKeyRequest
+	(*ResetKeySpendRequest)(nil),              // 34: litellm.v1.ResetKeySpendRequest
+	(*ListKeyInfoRequest)(nil),                // 35: litellm.v1.ListKeyInfoRequest
+	(*ListKeysRequest)(nil),                   // 36: litellm.v1.ListKeysRequest
+	(*ListKeyAliasesRequest)(nil),             // 37: litellm.v1.ListKeyAliasesRequest
+	(*CheckKeyHealthRequest)(nil),             // 38: litellm.v1.CheckKeyHealthRequest
+	(*UpdateTeamRequest)(nil),                 // 39: litellm.v1.UpdateTeamRequest
+	(*DeleteTeamRequest)(nil),                 // 40: litellm.v1.DeleteTeamRequest
+	(*BlockTeamRequest)(nil),                  // 41: litellm.v1.BlockTeamRequest
+	(*UnblockTeamRequest)(nil),                // 42: litellm.v1.UnblockTeamRequest
+	(*ListTeamsRequest)(nil),                  // 43: litellm.v1.ListTeamsRequest
+	(*ListTeamPageRequest)(nil),               // 44: litellm.v1.ListTeamPageRequest
+	(*ListAvailableTeamsRequest)(nil),         // 45: litellm.v1.ListAvailableTeamsRequest
+	(*NewUserRequest)(nil),                    // 46: litellm.v1.NewUserRequest
+	(*GetUserInfoRequest)(nil),                // 47: litellm.v1.GetUserInfoRequest
+	(*UpdateUserRequest)(nil),                 // 48: litellm.v1.UpdateUserRequest
+	(*DeleteUserRequest)(nil),                 // 49: litellm.v1.DeleteUserRequest
+	(*ListUsersRequest)(nil),                  // 50: litellm.v1.ListUsersRequest
+	(*ListSpendLogsRequest)(nil),              // 51: litellm.v1.ListSpendLogsRequest
+	(*ListSpendLogPageRequest)(nil),           // 52: litellm.v1.ListSpendLogPageRequest
+	(*ListSpendTagsRequest)(nil),              // 53: litellm.v1.ListSpendTagsRequest
+	(*CalculateSpendRequest)(nil),             // 54: litellm.v1.CalculateSpendRequest
+	(*GetGlobalSpendRequest)(nil),             // 55: litellm.v1.GetGlobalSpendRequest
+	(*GetSpendReportRequest)(nil),             // 56: litellm.v1.GetSpendReportRequest
+	(*ListKeySpendRequest)(nil),               // 57: litellm.v1.ListKeySpendRequest
+	(*ListTeamSpendRequest)(nil),              // 58: litellm.v1.ListTeamSpendRequest
+	(*ListModelSpendRequest)(nil),             // 59: litellm.v1.ListModelSpendRequest
+	(*ListTagSpendRequest)(nil),               // 60: litellm.v1.ListTagSpendRequest
+	(*ResetGlobalSpendRequest)(nil),           // 61: litellm.v1.ResetGlobalSpendRequest
+	(*GetTeamActivityRequest)(nil),            // 62: litellm.v1.GetTeamActivityRequest
+	(*GetUserActivityRequest)(nil),            // 63: litellm.v1.GetUserActivityRequest
+	(*GetTagActivityRequest)(nil),             // 64: litellm.v1.GetTagActivityRequest
+	(*ListModelInfoRequest)(nil),              // 65: litellm.v1.ListModelInfoRequest
+	(*GetHealthRequest)(nil),                  // 66: litellm.v1.GetHealthRequest
+	(*UpdateKeyResponse)(nil),                 // 67: litellm.v1.UpdateKeyResponse
+	(*BulkUpdateKeysResponse)(nil),            // 68: litellm.v1.BulkUpdateKeysResponse
+	(*BlockKeyResponse)(nil),                  // 69: litellm.v1.BlockKeyResponse
+	(*UnblockKeyResponse)(nil),                // 70: litellm.v1.UnblockKeyResponse
+	(*ResetKeySpendResponse)(nil),             // 71: litellm.v1.ResetKeySpendResponse
+	(*ListKeyInfoResponse)(nil),               // 72: litellm.v1.ListKeyInfoResponse
+	(*ListKeysResponse)(nil),                  // 73: litellm.v1.ListKeysResponse
+	(*ListKeyAliasesResponse)(nil),            // 74: litellm.v1.ListKeyAliasesResponse
+	(*CheckKeyHealthResponse)(nil),            // 75: litellm.v1.CheckKeyHealthResponse
+	(*DeleteTeamResponse)(nil),                // 76: litellm.v1.DeleteTeamResponse
+	(*ListTeamsResponse)(nil),                 // 77: litellm.v1.ListTeamsResponse
+	(*ListAvailableTeamsResponse)(nil),        // 78: litellm.v1.ListAvailableTeamsResponse
+	(*NewUserResponse)(nil),                   // 79: litellm.v1.NewUserResponse
+	(*GetUserInfoResponse)(nil),               // 80: litellm.v1.GetUserInfoResponse
+	(*UpdateUserResponse)(nil),                // 81: litellm.v1.UpdateUserResponse
+	(*DeleteUserResponse)(nil),                // 82: litellm.v1.DeleteUserResponse
+	(*ListUsersResponse)(nil),                 // 83: litellm.v1.ListUsersResponse
+	(*ListSpendLogsResponse)(nil),             // 84: litellm.v1.ListSpendLogsResponse
+	(*ListSpendLogPageResponse)(nil),          // 85: litellm.v1.ListSpendLogPageResponse
+	(*ListSpendTagsResponse)(nil),             // 86: litellm.v1.ListSpendTagsResponse
+	(*CalculateSpendResponse)(nil),            // 87: litellm.v1.CalculateSpendResponse
+	(*GetGlobalSpendResponse)(nil),            // 88: litellm.v1.GetGlobalSpendResponse
+	(*GetSpendReportResponse)(nil),            // 89: litellm.v1.GetSpendReportResponse
+	(*ListKeySpendResponse)(nil),              // 90: litellm.v1.ListKeySpendResponse
+	(*ListTeamSpendResponse)(nil),             // 91: litellm.v1.ListTeamSpendResponse
+	(*ListModelSpendResponse)(nil),            // 92: litellm.v1.ListModelSpendResponse
+	(*ListTagSpendResponse)(nil),              // 93: litellm.v1.ListTagSpendResponse
+	(*ResetGlobalSpendResponse)(nil),          // 94: litellm.v1.ResetGlobalSpendResponse
+	(*GetTeamActivityResponse)(nil),           // 95: litellm.v1.GetTeamActivityResponse
+	(*GetUserActivityResponse)(nil),           // 96: litellm.v1.GetUserActivityResponse
+	(*GetTagActivityResponse)(nil),            // 97: litellm.v1.GetTagActivityResponse
+	(*ListModelInfoResponse)(nil),             // 98: litellm.v1.ListModelInfoResponse
+	(*GetHealthResponse)(nil),                 // 99: litellm.v1.GetHealthResponse
 }
 var file_litellm_v1_litellm_service_proto_depIdxs = []int32{
-	12, // 0: litellm.v1.GenerateKeyRequest.key_alias:type_name -> google.protobuf.StringValue
-	12, // 1: litellm.v1.GenerateKeyRequest.duration:type_name -> google.protobuf.StringValue
-	12, // 2: litellm.v1.GenerateKeyRequest.user_id:type_name -> google.protobuf.StringValue
-	12, // 3: litellm.v1.GenerateKeyRequest.team_id:type_name -> google.protobuf.StringValue
-	13, // 4: litellm.v1.GenerateKeyRequest.max_budget:type_name -> google.protobuf.DoubleValue
-	12, // 5: litellm.v1.GenerateKeyRequest.budget_duration:type_name -> google.protobuf.StringValue
-	13, // 6: litellm.v1.GenerateKeyRequest.tpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 7: litellm.v1.GenerateKeyRequest.rpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 8: litellm.v1.GenerateKeyRequest.max_parallel_requests:type_name -> google.protobuf.DoubleValue
-	14, // 9: litellm.v1.GenerateKeyRequest.metadata:type_name -> google.protobuf.Struct
-	12, // 10: litellm.v1.GenerateKeyRequest.key:type_name -> google.protobuf.StringValue
-	12, // 11: litellm.v1.GenerateKeyResponse.key_alias:type_name -> google.protobuf.StringValue
-	12, // 12: litellm.v1.GenerateKeyResponse.duration:type_name -> google.protobuf.StringValue
-	15, // 13: litellm.v1.GenerateKeyResponse.expires:type_name -> google.protobuf.Timestamp
-	13, // 14: litellm.v1.GenerateKeyResponse.max_budget:type_name -> google.protobuf.DoubleValue
-	12, // 15: litellm.v1.GenerateKeyResponse.user_id:type_name -> google.protobuf.StringValue
-	12, // 16: litellm.v1.GenerateKeyResponse.team_id:type_name -> google.protobuf.StringValue
-	13, // 17: litellm.v1.GenerateKeyResponse.max_parallel_requests:type_name -> google.protobuf.DoubleValue
-	14, // 18: litellm.v1.GenerateKeyResponse.metadata:type_name -> google.protobuf.Struct
-	13, // 19: litellm.v1.GenerateKeyResponse.tpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 20: litellm.v1.GenerateKeyResponse.rpm_limit:type_name -> google.protobuf.DoubleValue
-	12, // 21: litellm.v1.GenerateKeyResponse.budget_duration:type_name -> google.protobuf.StringValue
-	14, // 22: litellm.v1.GenerateKeyResponse.config:type_name -> google.protobuf.Struct
-	14, // 23: litellm.v1.GenerateKeyResponse.permissions:type_name -> google.protobuf.Struct
-	14, // 24: litellm.v1.GenerateKeyResponse.model_max_budget:type_name -> google.protobuf.Struct
-	14, // 25: litellm.v1.GenerateKeyResponse.model_rpm_limit:type_name -> google.protobuf.Struct
-	14, // 26: litellm.v1.GenerateKeyResponse.model_tpm_limit:type_name -> google.protobuf.Struct
-	16, // 27: litellm.v1.GenerateKeyResponse.guardrails:type_name -> google.protobuf.ListValue
-	17, // 28: litellm.v1.GenerateKeyResponse.blocked:type_name -> google.protobuf.BoolValue
-	14, // 29: litellm.v1.GenerateKeyResponse.aliases:type_name -> google.protobuf.Struct
-	16, // 30: litellm.v1.GenerateKeyResponse.tags:type_name -> google.protobuf.ListValue
-	16, // 31: litellm.v1.GenerateKeyResponse.enforced_params:type_name -> google.protobuf.ListValue
-	13, // 32: litellm.v1.GenerateKeyResponse.soft_budget:type_name -> google.protobuf.DoubleValue
-	12, // 33: litellm.v1.GenerateKeyResponse.budget_id:type_name -> google.protobuf.StringValue
-	12, // 34: litellm.v1.GenerateKeyResponse.organization_id:type_name -> google.protobuf.StringValue
-	12, // 35: litellm.v1.GenerateKeyResponse.project_id:type_name -> google.protobuf.StringValue
-	14, // 36: litellm.v1.GenerateKeyResponse.litellm_budget_table:type_name -> google.protobuf.Struct
-	14, // 37: litellm.v1.GenerateKeyResponse.object_permission:type_name -> google.protobuf.Struct
-	15, // 38: litellm.v1.GenerateKeyResponse.created_at:type_name -> google.protobuf.Timestamp
-	15, // 39: litellm.v1.GenerateKeyResponse.updated_at:type_name -> google.protobuf.Timestamp
-	6,  // 40: litellm.v1.GetKeyInfoResponse.info:type_name -> litellm.v1.KeyInfo
-	12, // 41: litellm.v1.KeyInfo.key_alias:type_name -> google.protobuf.StringValue
-	15, // 42: litellm.v1.KeyInfo.expires:type_name -> google.protobuf.Timestamp
-	14, // 43: litellm.v1.KeyInfo.aliases:type_name -> google.protobuf.Struct
-	14, // 44: litellm.v1.KeyInfo.config:type_name -> google.protobuf.Struct
-	12, // 45: litellm.v1.KeyInfo.user_id:type_name -> google.protobuf.StringValue
-	12, // 46: litellm.v1.KeyInfo.team_id:type_name -> google.protobuf.StringValue
-	14, // 47: litellm.v1.KeyInfo.permissions:type_name -> google.protobuf.Struct
-	13, // 48: litellm.v1.KeyInfo.max_parallel_requests:type_name -> google.protobuf.DoubleValue
-	14, // 49: litellm.v1.KeyInfo.metadata:type_name -> google.protobuf.Struct
-	17, // 50: litellm.v1.KeyInfo.blocked:type_name -> google.protobuf.BoolValue
-	13, // 51: litellm.v1.KeyInfo.tpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 52: litellm.v1.KeyInfo.rpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 53: litellm.v1.KeyInfo.max_budget:type_name -> google.protobuf.DoubleValue
-	12, // 54: litellm.v1.KeyInfo.budget_duration:type_name -> google.protobuf.StringValue
-	15, // 55: litellm.v1.KeyInfo.budget_reset_at:type_name -> google.protobuf.Timestamp
-	14, // 56: litellm.v1.KeyInfo.model_spend:type_name -> google.protobuf.Struct
-	14, // 57: litellm.v1.KeyInfo.model_max_budget:type_name -> google.protobuf.Struct
-	12, // 58: litellm.v1.KeyInfo.budget_id:type_name -> google.protobuf.StringValue
-	12, // 59: litellm.v1.KeyInfo.organization_id:type_name -> google.protobuf.StringValue
-	15, // 60: litellm.v1.KeyInfo.created_at:type_name -> google.protobuf.Timestamp
-	15, // 61: litellm.v1.KeyInfo.updated_at:type_name -> google.protobuf.Timestamp
-	14, // 62: litellm.v1.KeyInfo.litellm_budget_table:type_name -> google.protobuf.Struct
-	14, // 63: litellm.v1.KeyInfo.object_permission:type_name -> google.protobuf.Struct
-	12, // 64: litellm.v1.NewTeamRequest.team_id:type_name -> google.protobuf.StringValue
-	12, // 65: litellm.v1.NewTeamRequest.team_alias:type_name -> google.protobuf.StringValue
-	14, // 66: litellm.v1.NewTeamRequest.metadata:type_name -> google.protobuf.Struct
-	13, // 67: litellm.v1.NewTeamRequest.max_budget:type_name -> google.protobuf.DoubleValue
-	12, // 68: litellm.v1.NewTeamRequest.budget_duration:type_name -> google.protobuf.StringValue
-	13, // 69: litellm.v1.NewTeamRequest.tpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 70: litellm.v1.NewTeamRequest.rpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 71: litellm.v1.NewTeamRequest.max_parallel_requests:type_name -> google.protobuf.DoubleValue
-	12, // 72: litellm.v1.TeamMember.user_id:type_name -> google.protobuf.StringValue
-	12, // 73: litellm.v1.TeamMember.user_email:type_name -> google.protobuf.StringValue
-	12, // 74: litellm.v1.NewTeamResponse.team_alias:type_name -> google.protobuf.StringValue
-	12, // 75: litellm.v1.NewTeamResponse.organization_id:type_name -> google.protobuf.StringValue
-	8,  // 76: litellm.v1.NewTeamResponse.members_with_roles:type_name -> litellm.v1.TeamMember
-	14, // 77: litellm.v1.NewTeamResponse.metadata:type_name -> google.protobuf.Struct
-	13, // 78: litellm.v1.NewTeamResponse.tpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 79: litellm.v1.NewTeamResponse.rpm_limit:type_name -> google.protobuf.DoubleValue
-	13, // 80: litellm.v1.NewTeamResponse.max_budget:type_name -> google.protobuf.DoubleValue
-	12, // 81: litellm.v1.NewTeamResponse.budget_duration:type_name -> google.protobuf.StringValue
-	13, // 82: litellm.v1.NewTeamResponse.max_parallel_requests:type_name -> google.protobuf.DoubleValue
-	15, // 83: litellm.v1.NewTeamResponse.budget_reset_at:type_name -> google.protobuf.Timestamp
-	12, // 84: litellm.v1.NewTeamResponse.model_id:type_name -> google.protobuf.StringValue
-	14, // 85: litellm.v1.NewTeamResponse.litellm_model_table:type_name -> google.protobuf.Struct
-	15, // 86: litellm.v1.NewTeamResponse.created_at:type_name -> google.protobuf.Timestamp
-	15, // 87: litellm.v1.NewTeamResponse.updated_at:type_name -> google.protobuf.Timestamp
-	9,  // 88: litellm.v1.GetTeamInfoResponse.team_info:type_name -> litellm.v1.NewTeamResponse
-	6,  // 89: litellm.v1.GetTeamInfoResponse.keys:type_name -> litellm.v1.KeyInfo
-	14, // 90: litellm.v1.GetTeamInfoResponse.team_memberships:type_name -> google.protobuf.Struct
-	0,  // 91: litellm.v1.LiteLLMService.GenerateKey:input_type -> litellm.v1.GenerateKeyRequest
-	2,  // 92: litellm.v1.LiteLLMService.DeleteKey:input_type -> litellm.v1.DeleteKeyRequest
-	4,  // 93: litellm.v1.LiteLLMService.GetKeyInfo:input_type -> litellm.v1.GetKeyInfoRequest
-	7,  // 94: litellm.v1.LiteLLMService.NewTeam:input_type -> litellm.v1.NewTeamRequest
-	10, // 95: litellm.v1.LiteLLMService.GetTeamInfo:input_type -> litellm.v1.GetTeamInfoRequest
-	1,  // 96: litellm.v1.LiteLLMService.GenerateKey:output_type -> litellm.v1.GenerateKeyResponse
-	3,  // 97: litellm.v1.LiteLLMService.DeleteKey:output_type -> litellm.v1.DeleteKeyResponse
-	5,  // 98: litellm.v1.LiteLLMService.GetKeyInfo:output_type -> litellm.v1.GetKeyInfoResponse
-	9,  // 99: litellm.v1.LiteLLMService.NewTeam:output_type -> litellm.v1.NewTeamResponse
-	11, // 100: litellm.v1.LiteLLMService.GetTeamInfo:output_type -> litellm.v1.GetTeamInfoResponse
-	96, // [96:101] is the sub-list for method output_type
-	91, // [91:96] is the sub-list for method input_type
-	91, // [91:91] is the sub-list for extension type_name
-	91, // [91:91] is the sub-list for extension extendee
-	0,  // [0:91] is the sub-list for field type_name
+	22,  // 0: litellm.v1.GenerateKeyRequest.key_alias:type_name -> google.protobuf.StringValue
+	22,  // 1: litellm.v1.GenerateKeyRequest.duration:type_name -> google.protobuf.StringValue
+	22,  // 2: litellm.v1.GenerateKeyRequest.user_id:type_name -> google.protobuf.StringValue
+	22,  // 3: litellm.v1.GenerateKeyRequest.team_id:type_name -> google.protobuf.StringValue
+	23,  // 4: litellm.v1.GenerateKeyRequest.max_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 5: litellm.v1.GenerateKeyRequest.budget_duration:type_name -> google.protobuf.StringValue
+	23,  // 6: litellm.v1.GenerateKeyRequest.tpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 7: litellm.v1.GenerateKeyRequest.rpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 8: litellm.v1.GenerateKeyRequest.max_parallel_requests:type_name -> google.protobuf.DoubleValue
+	24,  // 9: litellm.v1.GenerateKeyRequest.metadata:type_name -> google.protobuf.Struct
+	22,  // 10: litellm.v1.GenerateKeyRequest.key:type_name -> google.protobuf.StringValue
+	21,  // 11: litellm.v1.GenerateKeyRequest.aliases:type_name -> litellm.v1.GenerateKeyRequest.AliasesEntry
+	23,  // 12: litellm.v1.GenerateKeyRequest.soft_budget:type_name -> google.protobuf.DoubleValue
+	25,  // 13: litellm.v1.GenerateKeyRequest.budget_limits:type_name -> google.protobuf.ListValue
+	24,  // 14: litellm.v1.GenerateKeyRequest.model_max_budget:type_name -> google.protobuf.Struct
+	24,  // 15: litellm.v1.GenerateKeyRequest.model_rpm_limit:type_name -> google.protobuf.Struct
+	24,  // 16: litellm.v1.GenerateKeyRequest.model_tpm_limit:type_name -> google.protobuf.Struct
+	23,  // 17: litellm.v1.GenerateKeyRequest.temp_budget_increase:type_name -> google.protobuf.DoubleValue
+	22,  // 18: litellm.v1.GenerateKeyRequest.temp_budget_expiry:type_name -> google.protobuf.StringValue
+	22,  // 19: litellm.v1.GenerateKeyRequest.key_type:type_name -> google.protobuf.StringValue
+	26,  // 20: litellm.v1.GenerateKeyRequest.blocked:type_name -> google.protobuf.BoolValue
+	23,  // 21: litellm.v1.GenerateKeyRequest.spend:type_name -> google.protobuf.DoubleValue
+	22,  // 22: litellm.v1.GenerateKeyRequest.budget_id:type_name -> google.protobuf.StringValue
+	27,  // 23: litellm.v1.GenerateKeyRequest.guardrails:type_name -> google.protobuf.Value
+	27,  // 24: litellm.v1.GenerateKeyRequest.policies:type_name -> google.protobuf.Value
+	27,  // 25: litellm.v1.GenerateKeyRequest.enforced_params:type_name -> google.protobuf.Value
+	27,  // 26: litellm.v1.GenerateKeyRequest.object_permission:type_name -> google.protobuf.Value
+	26,  // 27: litellm.v1.GenerateKeyRequest.auto_rotate:type_name -> google.protobuf.BoolValue
+	22,  // 28: litellm.v1.GenerateKeyResponse.key_alias:type_name -> google.protobuf.StringValue
+	22,  // 29: litellm.v1.GenerateKeyResponse.duration:type_name -> google.protobuf.StringValue
+	28,  // 30: litellm.v1.GenerateKeyResponse.expires:type_name -> google.protobuf.Timestamp
+	23,  // 31: litellm.v1.GenerateKeyResponse.max_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 32: litellm.v1.GenerateKeyResponse.user_id:type_name -> google.protobuf.StringValue
+	22,  // 33: litellm.v1.GenerateKeyResponse.team_id:type_name -> google.protobuf.StringValue
+	23,  // 34: litellm.v1.GenerateKeyResponse.max_parallel_requests:type_name -> google.protobuf.DoubleValue
+	24,  // 35: litellm.v1.GenerateKeyResponse.metadata:type_name -> google.protobuf.Struct
+	23,  // 36: litellm.v1.GenerateKeyResponse.tpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 37: litellm.v1.GenerateKeyResponse.rpm_limit:type_name -> google.protobuf.DoubleValue
+	22,  // 38: litellm.v1.GenerateKeyResponse.budget_duration:type_name -> google.protobuf.StringValue
+	24,  // 39: litellm.v1.GenerateKeyResponse.config:type_name -> google.protobuf.Struct
+	24,  // 40: litellm.v1.GenerateKeyResponse.permissions:type_name -> google.protobuf.Struct
+	24,  // 41: litellm.v1.GenerateKeyResponse.model_max_budget:type_name -> google.protobuf.Struct
+	24,  // 42: litellm.v1.GenerateKeyResponse.model_rpm_limit:type_name -> google.protobuf.Struct
+	24,  // 43: litellm.v1.GenerateKeyResponse.model_tpm_limit:type_name -> google.protobuf.Struct
+	25,  // 44: litellm.v1.GenerateKeyResponse.guardrails:type_name -> google.protobuf.ListValue
+	26,  // 45: litellm.v1.GenerateKeyResponse.blocked:type_name -> google.protobuf.BoolValue
+	24,  // 46: litellm.v1.GenerateKeyResponse.aliases:type_name -> google.protobuf.Struct
+	25,  // 47: litellm.v1.GenerateKeyResponse.tags:type_name -> google.protobuf.ListValue
+	25,  // 48: litellm.v1.GenerateKeyResponse.enforced_params:type_name -> google.protobuf.ListValue
+	23,  // 49: litellm.v1.GenerateKeyResponse.soft_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 50: litellm.v1.GenerateKeyResponse.budget_id:type_name -> google.protobuf.StringValue
+	22,  // 51: litellm.v1.GenerateKeyResponse.organization_id:type_name -> google.protobuf.StringValue
+	22,  // 52: litellm.v1.GenerateKeyResponse.project_id:type_name -> google.protobuf.StringValue
+	24,  // 53: litellm.v1.GenerateKeyResponse.litellm_budget_table:type_name -> google.protobuf.Struct
+	24,  // 54: litellm.v1.GenerateKeyResponse.object_permission:type_name -> google.protobuf.Struct
+	28,  // 55: litellm.v1.GenerateKeyResponse.created_at:type_name -> google.protobuf.Timestamp
+	28,  // 56: litellm.v1.GenerateKeyResponse.updated_at:type_name -> google.protobuf.Timestamp
+	25,  // 57: litellm.v1.GenerateKeyResponse.budget_limits:type_name -> google.protobuf.ListValue
+	6,   // 58: litellm.v1.GetKeyInfoResponse.info:type_name -> litellm.v1.KeyInfo
+	22,  // 59: litellm.v1.KeyInfo.key_alias:type_name -> google.protobuf.StringValue
+	28,  // 60: litellm.v1.KeyInfo.expires:type_name -> google.protobuf.Timestamp
+	24,  // 61: litellm.v1.KeyInfo.aliases:type_name -> google.protobuf.Struct
+	24,  // 62: litellm.v1.KeyInfo.config:type_name -> google.protobuf.Struct
+	22,  // 63: litellm.v1.KeyInfo.user_id:type_name -> google.protobuf.StringValue
+	22,  // 64: litellm.v1.KeyInfo.team_id:type_name -> google.protobuf.StringValue
+	24,  // 65: litellm.v1.KeyInfo.permissions:type_name -> google.protobuf.Struct
+	23,  // 66: litellm.v1.KeyInfo.max_parallel_requests:type_name -> google.protobuf.DoubleValue
+	24,  // 67: litellm.v1.KeyInfo.metadata:type_name -> google.protobuf.Struct
+	26,  // 68: litellm.v1.KeyInfo.blocked:type_name -> google.protobuf.BoolValue
+	23,  // 69: litellm.v1.KeyInfo.tpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 70: litellm.v1.KeyInfo.rpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 71: litellm.v1.KeyInfo.max_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 72: litellm.v1.KeyInfo.budget_duration:type_name -> google.protobuf.StringValue
+	28,  // 73: litellm.v1.KeyInfo.budget_reset_at:type_name -> google.protobuf.Timestamp
+	24,  // 74: litellm.v1.KeyInfo.model_spend:type_name -> google.protobuf.Struct
+	24,  // 75: litellm.v1.KeyInfo.model_max_budget:type_name -> google.protobuf.Struct
+	22,  // 76: litellm.v1.KeyInfo.budget_id:type_name -> google.protobuf.StringValue
+	22,  // 77: litellm.v1.KeyInfo.organization_id:type_name -> google.protobuf.StringValue
+	28,  // 78: litellm.v1.KeyInfo.created_at:type_name -> google.protobuf.Timestamp
+	28,  // 79: litellm.v1.KeyInfo.updated_at:type_name -> google.protobuf.Timestamp
+	24,  // 80: litellm.v1.KeyInfo.litellm_budget_table:type_name -> google.protobuf.Struct
+	24,  // 81: litellm.v1.KeyInfo.object_permission:type_name -> google.protobuf.Struct
+	25,  // 82: litellm.v1.KeyInfo.budget_limits:type_name -> google.protobuf.ListValue
+	28,  // 83: litellm.v1.KeyInfo.last_rotation_at:type_name -> google.protobuf.Timestamp
+	22,  // 84: litellm.v1.NewTeamRequest.team_id:type_name -> google.protobuf.StringValue
+	22,  // 85: litellm.v1.NewTeamRequest.team_alias:type_name -> google.protobuf.StringValue
+	24,  // 86: litellm.v1.NewTeamRequest.metadata:type_name -> google.protobuf.Struct
+	23,  // 87: litellm.v1.NewTeamRequest.max_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 88: litellm.v1.NewTeamRequest.budget_duration:type_name -> google.protobuf.StringValue
+	23,  // 89: litellm.v1.NewTeamRequest.tpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 90: litellm.v1.NewTeamRequest.rpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 91: litellm.v1.NewTeamRequest.max_parallel_requests:type_name -> google.protobuf.DoubleValue
+	23,  // 92: litellm.v1.NewTeamRequest.soft_budget:type_name -> google.protobuf.DoubleValue
+	25,  // 93: litellm.v1.NewTeamRequest.budget_limits:type_name -> google.protobuf.ListValue
+	24,  // 94: litellm.v1.NewTeamRequest.model_max_budget:type_name -> google.protobuf.Struct
+	24,  // 95: litellm.v1.NewTeamRequest.model_rpm_limit:type_name -> google.protobuf.Struct
+	24,  // 96: litellm.v1.NewTeamRequest.model_tpm_limit:type_name -> google.protobuf.Struct
+	23,  // 97: litellm.v1.NewTeamRequest.temp_budget_increase:type_name -> google.protobuf.DoubleValue
+	22,  // 98: litellm.v1.NewTeamRequest.temp_budget_expiry:type_name -> google.protobuf.StringValue
+	26,  // 99: litellm.v1.NewTeamRequest.blocked:type_name -> google.protobuf.BoolValue
+	27,  // 100: litellm.v1.NewTeamRequest.model_aliases:type_name -> google.protobuf.Value
+	27,  // 101: litellm.v1.NewTeamRequest.tags:type_name -> google.protobuf.Value
+	27,  // 102: litellm.v1.NewTeamRequest.guardrails:type_name -> google.protobuf.Value
+	27,  // 103: litellm.v1.NewTeamRequest.policies:type_name -> google.protobuf.Value
+	27,  // 104: litellm.v1.NewTeamRequest.object_permission:type_name -> google.protobuf.Value
+	23,  // 105: litellm.v1.NewTeamRequest.team_member_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 106: litellm.v1.TeamMember.user_id:type_name -> google.protobuf.StringValue
+	22,  // 107: litellm.v1.TeamMember.user_email:type_name -> google.protobuf.StringValue
+	22,  // 108: litellm.v1.NewTeamResponse.team_alias:type_name -> google.protobuf.StringValue
+	22,  // 109: litellm.v1.NewTeamResponse.organization_id:type_name -> google.protobuf.StringValue
+	8,   // 110: litellm.v1.NewTeamResponse.members_with_roles:type_name -> litellm.v1.TeamMember
+	24,  // 111: litellm.v1.NewTeamResponse.metadata:type_name -> google.protobuf.Struct
+	23,  // 112: litellm.v1.NewTeamResponse.tpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 113: litellm.v1.NewTeamResponse.rpm_limit:type_name -> google.protobuf.DoubleValue
+	23,  // 114: litellm.v1.NewTeamResponse.max_budget:type_name -> google.protobuf.DoubleValue
+	22,  // 115: litellm.v1.NewTeamResponse.budget_duration:type_name -> google.protobuf.StringValue
+	23,  // 116: litellm.v1.NewTeamResponse.max_parallel_requests:type_name -> google.protobuf.DoubleValue
+	28,  // 117: litellm.v1.NewTeamResponse.budget_reset_at:type_name -> google.protobuf.Timestamp
+	22,  // 118: litellm.v1.NewTeamResponse.model_id:type_name -> google.protobuf.StringValue
+	24,  // 119: litellm.v1.NewTeamResponse.litellm_model_table:type_name -> google.protobuf.Struct
+	28,  // 120: litellm.v1.NewTeamResponse.created_at:type_name -> google.protobuf.Timestamp
+	28,  // 121: litellm.v1.NewTeamResponse.updated_at:type_name -> google.protobuf.Timestamp
+	23,  // 122: litellm.v1.NewTeamResponse.soft_budget:type_name -> google.protobuf.DoubleValue
+	25,  // 123: litellm.v1.NewTeamResponse.budget_limits:type_name -> google.protobuf.ListValue
+	9,   // 124: litellm.v1.GetTeamInfoResponse.team_info:type_name -> litellm.v1.NewTeamResponse
+	6,   // 125: litellm.v1.GetTeamInfoResponse.keys:type_name -> litellm.v1.KeyInfo
+	24,  // 126: litellm.v1.GetTeamInfoResponse.team_memberships:type_name -> google.protobuf.Struct
+	0,   // 127: litellm.v1.GenerateServiceAccountKeyRequest.key:type_name -> litellm.v1.GenerateKeyRequest
+	1,   // 128: litellm.v1.GenerateServiceAccountKeyResponse.key:type_name -> litellm.v1.GenerateKeyResponse
+	1,   // 129: litellm.v1.RegenerateKeyResponse.key:type_name -> litellm.v1.GenerateKeyResponse
+	6,   // 130: litellm.v1.GetOwnKeyInfoResponse.info:type_name -> litellm.v1.KeyInfo
+	9,   // 131: litellm.v1.UpdateTeamResponse.data:type_name -> litellm.v1.NewTeamResponse
+	9,   // 132: litellm.v1.BlockTeamResponse.team:type_name -> litellm.v1.NewTeamResponse
+	9,   // 133: litellm.v1.UnblockTeamResponse.team:type_name -> litellm.v1.NewTeamResponse
+	9,   // 134: litellm.v1.ListTeamPageResponse.teams:type_name -> litellm.v1.NewTeamResponse
+	0,   // 135: litellm.v1.LiteLLMService.GenerateKey:input_type -> litellm.v1.GenerateKeyRequest
+	12,  // 136: litellm.v1.LiteLLMService.GenerateServiceAccountKey:input_type -> litellm.v1.GenerateServiceAccountKeyRequest
+	29,  // 137: litellm.v1.LiteLLMService.UpdateKey:input_type -> litellm.v1.UpdateKeyRequest
+	30,  // 138: litellm.v1.LiteLLMService.BulkUpdateKeys:input_type -> litellm.v1.BulkUpdateKeysRequest
+	2,   // 139: litellm.v1.LiteLLMService.DeleteKey:input_type -> litellm.v1.DeleteKeyRequest
+	31,  // 140: litellm.v1.LiteLLMService.BlockKey:input_type -> litellm.v1.BlockKeyRequest
+	32,  // 141: litellm.v1.LiteLLMService.UnblockKey:input_type -> litellm.v1.UnblockKeyRequest
+	33,  // 142: litellm.v1.LiteLLMService.RegenerateKey:input_type -> litellm.v1.RegenerateKeyRequest
+	34,  // 143: litellm.v1.LiteLLMService.ResetKeySpend:input_type -> litellm.v1.ResetKeySpendRequest
+	4,   // 144: litellm.v1.LiteLLMService.GetKeyInfo:input_type -> litellm.v1.GetKeyInfoRequest
+	15,  // 145: litellm.v1.LiteLLMService.GetOwnKeyInfo:input_type -> litellm.v1.GetOwnKeyInfoRequest
+	35,  // 146: litellm.v1.LiteLLMService.ListKeyInfo:input_type -> litellm.v1.ListKeyInfoRequest
+	36,  // 147: litellm.v1.LiteLLMService.ListKeys:input_type -> litellm.v1.ListKeysRequest
+	37,  // 148: litellm.v1.LiteLLMService.ListKeyAliases:input_type -> litellm.v1.ListKeyAliasesRequest
+	38,  // 149: litellm.v1.LiteLLMService.CheckKeyHealth:input_type -> litellm.v1.CheckKeyHealthRequest
+	7,   // 150: litellm.v1.LiteLLMService.NewTeam:input_type -> litellm.v1.NewTeamRequest
+	10,  // 151: litellm.v1.LiteLLMService.GetTeamInfo:input_type -> litellm.v1.GetTeamInfoRequest
+	39,  // 152: litellm.v1.LiteLLMService.UpdateTeam:input_type -> litellm.v1.UpdateTeamRequest
+	40,  // 153: litellm.v1.LiteLLMService.DeleteTeam:input_type -> litellm.v1.DeleteTeamRequest
+	41,  // 154: litellm.v1.LiteLLMService.BlockTeam:input_type -> litellm.v1.BlockTeamRequest
+	42,  // 155: litellm.v1.LiteLLMService.UnblockTeam:input_type -> litellm.v1.UnblockTeamRequest
+	43,  // 156: litellm.v1.LiteLLMService.ListTeams:input_type -> litellm.v1.ListTeamsRequest
+	44,  // 157: litellm.v1.LiteLLMService.ListTeamPage:input_type -> litellm.v1.ListTeamPageRequest
+	45,  // 158: litellm.v1.LiteLLMService.ListAvailableTeams:input_type -> litellm.v1.ListAvailableTeamsRequest
+	46,  // 159: litellm.v1.LiteLLMService.NewUser:input_type -> litellm.v1.NewUserRequest
+	47,  // 160: litellm.v1.LiteLLMService.GetUserInfo:input_type -> litellm.v1.GetUserInfoRequest
+	48,  // 161: litellm.v1.LiteLLMService.UpdateUser:input_type -> litellm.v1.UpdateUserRequest
+	49,  // 162: litellm.v1.LiteLLMService.DeleteUser:input_type -> litellm.v1.DeleteUserRequest
+	50,  // 163: litellm.v1.LiteLLMService.ListUsers:input_type -> litellm.v1.ListUsersRequest
+	51,  // 164: litellm.v1.LiteLLMService.ListSpendLogs:input_type -> litellm.v1.ListSpendLogsRequest
+	52,  // 165: litellm.v1.LiteLLMService.ListSpendLogPage:input_type -> litellm.v1.ListSpendLogPageRequest
+	53,  // 166: litellm.v1.LiteLLMService.ListSpendTags:input_type -> litellm.v1.ListSpendTagsRequest
+	54,  // 167: litellm.v1.LiteLLMService.CalculateSpend:input_type -> litellm.v1.CalculateSpendRequest
+	55,  // 168: litellm.v1.LiteLLMService.GetGlobalSpend:input_type -> litellm.v1.GetGlobalSpendRequest
+	56,  // 169: litellm.v1.LiteLLMService.GetSpendReport:input_type -> litellm.v1.GetSpendReportRequest
+	57,  // 170: litellm.v1.LiteLLMService.ListKeySpend:input_type -> litellm.v1.ListKeySpendRequest
+	58,  // 171: litellm.v1.LiteLLMService.ListTeamSpend:input_type -> litellm.v1.ListTeamSpendRequest
+	59,  // 172: litellm.v1.LiteLLMService.ListModelSpend:input_type -> litellm.v1.ListModelSpendRequest
+	60,  // 173: litellm.v1.LiteLLMService.ListTagSpend:input_type -> litellm.v1.ListTagSpendRequest
+	61,  // 174: litellm.v1.LiteLLMService.ResetGlobalSpend:input_type -> litellm.v1.ResetGlobalSpendRequest
+	62,  // 175: litellm.v1.LiteLLMService.GetTeamActivity:input_type -> litellm.v1.GetTeamActivityRequest
+	63,  // 176: litellm.v1.LiteLLMService.GetUserActivity:input_type -> litellm.v1.GetUserActivityRequest
+	64,  // 177: litellm.v1.LiteLLMService.GetTagActivity:input_type -> litellm.v1.GetTagActivityRequest
+	65,  // 178: litellm.v1.LiteLLMService.ListModelInfo:input_type -> litellm.v1.ListModelInfoRequest
+	66,  // 179: litellm.v1.LiteLLMService.GetHealth:input_type -> litellm.v1.GetHealthRequest
+	1,   // 180: litellm.v1.LiteLLMService.GenerateKey:output_type -> litellm.v1.GenerateKeyResponse
+	13,  // 181: litellm.v1.LiteLLMService.GenerateServiceAccountKey:output_type -> litellm.v1.GenerateServiceAccountKeyResponse
+	67,  // 182: litellm.v1.LiteLLMService.UpdateKey:output_type -> litellm.v1.UpdateKeyResponse
+	68,  // 183: litellm.v1.LiteLLMService.BulkUpdateKeys:output_type -> litellm.v1.BulkUpdateKeysResponse
+	3,   // 184: litellm.v1.LiteLLMService.DeleteKey:output_type -> litellm.v1.DeleteKeyResponse
+	69,  // 185: litellm.v1.LiteLLMService.BlockKey:output_type -> litellm.v1.BlockKeyResponse
+	70,  // 186: litellm.v1.LiteLLMService.UnblockKey:output_type -> litellm.v1.UnblockKeyResponse
+	14,  // 187: litellm.v1.LiteLLMService.RegenerateKey:output_type -> litellm.v1.RegenerateKeyResponse
+	71,  // 188: litellm.v1.LiteLLMService.ResetKeySpend:output_type -> litellm.v1.ResetKeySpendResponse
+	5,   // 189: litellm.v1.LiteLLMService.GetKeyInfo:output_type -> litellm.v1.GetKeyInfoResponse
+	16,  // 190: litellm.v1.LiteLLMService.GetOwnKeyInfo:output_type -> litellm.v1.GetOwnKeyInfoResponse
+	72,  // 191: litellm.v1.LiteLLMService.ListKeyInfo:output_type -> litellm.v1.ListKeyInfoResponse
+	73,  // 192: litellm.v1.LiteLLMService.ListKeys:output_type -> litellm.v1.ListKeysResponse
+	74,  // 193: litellm.v1.LiteLLMService.ListKeyAliases:output_type -> litellm.v1.ListKeyAliasesResponse
+	75,  // 194: litellm.v1.LiteLLMService.CheckKeyHealth:output_type -> litellm.v1.CheckKeyHealthResponse
+	9,   // 195: litellm.v1.LiteLLMService.NewTeam:output_type -> litellm.v1.NewTeamResponse
+	11,  // 196: litellm.v1.LiteLLMService.GetTeamInfo:output_type -> litellm.v1.GetTeamInfoResponse
+	17,  // 197: litellm.v1.LiteLLMService.UpdateTeam:output_type -> litellm.v1.UpdateTeamResponse
+	76,  // 198: litellm.v1.LiteLLMService.DeleteTeam:output_type -> litellm.v1.DeleteTeamResponse
+	18,  // 199: litellm.v1.LiteLLMService.BlockTeam:output_type -> litellm.v1.BlockTeamResponse
+	19,  // 200: litellm.v1.LiteLLMService.UnblockTeam:output_type -> litellm.v1.UnblockTeamResponse
+	77,  // 201: litellm.v1.LiteLLMService.ListTeams:output_type -> litellm.v1.ListTeamsResponse
+	20,  // 202: litellm.v1.LiteLLMService.ListTeamPage:output_type -> litellm.v1.ListTeamPageResponse
+	78,  // 203: litellm.v1.LiteLLMService.ListAvailableTeams:output_type -> litellm.v1.ListAvailableTeamsResponse
+	79,  // 204: litellm.v1.LiteLLMService.NewUser:output_type -> litellm.v1.NewUserResponse
+	80,  // 205: litellm.v1.LiteLLMService.GetUserInfo:output_type -> litellm.v1.GetUserInfoResponse
+	81,  // 206: litellm.v1.LiteLLMService.UpdateUser:output_type -> litellm.v1.UpdateUserResponse
+	82,  // 207: litellm.v1.LiteLLMService.DeleteUser:output_type -> litellm.v1.DeleteUserResponse
+	83,  // 208: litellm.v1.LiteLLMService.ListUsers:output_type -> litellm.v1.ListUsersResponse
+	84,  // 209: litellm.v1.LiteLLMService.ListSpendLogs:output_type -> litellm.v1.ListSpendLogsResponse
+	85,  // 210: litellm.v1.LiteLLMService.ListSpendLogPage:output_type -> litellm.v1.ListSpendLogPageResponse
+	86,  // 211: litellm.v1.LiteLLMService.ListSpendTags:output_type -> litellm.v1.ListSpendTagsResponse
+	87,  // 212: litellm.v1.LiteLLMService.CalculateSpend:output_type -> litellm.v1.CalculateSpendResponse
+	88,  // 213: litellm.v1.LiteLLMService.GetGlobalSpend:output_type -> litellm.v1.GetGlobalSpendResponse
+	89,  // 214: litellm.v1.LiteLLMService.GetSpendReport:output_type -> litellm.v1.GetSpendReportResponse
+	90,  // 215: litellm.v1.LiteLLMService.ListKeySpend:output_type -> litellm.v1.ListKeySpendResponse
+	91,  // 216: litellm.v1.LiteLLMService.ListTeamSpend:output_type -> litellm.v1.ListTeamSpendResponse
+	92,  // 217: litellm.v1.LiteLLMService.ListModelSpend:output_type -> litellm.v1.ListModelSpendResponse
+	93,  // 218: litellm.v1.LiteLLMService.ListTagSpend:output_type -> litellm.v1.ListTagSpendResponse
+	94,  // 219: litellm.v1.LiteLLMService.ResetGlobalSpend:output_type -> litellm.v1.ResetGlobalSpendResponse
+	95,  // 220: litellm.v1.LiteLLMService.GetTeamActivity:output_type -> litellm.v1.GetTeamActivityResponse
+	96,  // 221: litellm.v1.LiteLLMService.GetUserActivity:output_type -> litellm.v1.GetUserActivityResponse
+	97,  // 222: litellm.v1.LiteLLMService.GetTagActivity:output_type -> litellm.v1.GetTagActivityResponse
+	98,  // 223: litellm.v1.LiteLLMService.ListModelInfo:output_type -> litellm.v1.ListModelInfoResponse
+	99,  // 224: litellm.v1.LiteLLMService.GetHealth:output_type -> litellm.v1.GetHealthResponse
+	180, // [180:225] is the sub-list for method output_type
+	135, // [135:180] is the sub-list for method input_type
+	135, // [135:135] is the sub-list for extension type_name
+	135, // [135:135] is the sub-list for extension extendee
+	0,   // [0:135] is the sub-list for field type_name
 }
 
 func init() { file_litellm_v1_litellm_service_proto_init() }
@@ -1803,13 +2899,18 @@ func file_litellm_v1_litellm_service_proto_init() {
 	if File_litellm_v1_litellm_service_proto != nil {
 		return
 	}
+	file_litellm_v1_key_proto_init()
+	file_litellm_v1_model_proto_init()
+	file_litellm_v1_spend_proto_init()
+	file_litellm_v1_team_proto_init()
+	file_litellm_v1_user_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_litellm_v1_litellm_service_proto_rawDesc), len(file_litellm_v1_litellm_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,11 +23,51 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LiteLLMService_GenerateKey_FullMethodName = "/litellm.v1.LiteLLMService/GenerateKey"
-	LiteLLMService_DeleteKey_FullMethodName   = "/litellm.v1.LiteLLMService/DeleteKey"
-	LiteLLMService_GetKeyInfo_FullMethodName  = "/litellm.v1.LiteLLMService/GetKeyInfo"
-	LiteLLMService_NewTeam_FullMethodName     = "/litellm.v1.LiteLLMService/NewTeam"
-	LiteLLMService_GetTeamInfo_FullMethodName = "/litellm.v1.LiteLLMService/GetTeamInfo"
+	LiteLLMService_GenerateKey_FullMethodName               = "/litellm.v1.LiteLLMService/GenerateKey"
+	LiteLLMService_GenerateServiceAccountKey_FullMethodName = "/litellm.v1.LiteLLMService/GenerateServiceAccountKey"
+	LiteLLMService_UpdateKey_FullMethodName                 = "/litellm.v1.LiteLLMService/UpdateKey"
+	LiteLLMService_BulkUpdateKeys_FullMethodName            = "/litellm.v1.LiteLLMService/BulkUpdateKeys"
+	LiteLLMService_DeleteKey_FullMethodName                 = "/litellm.v1.LiteLLMService/DeleteKey"
+	LiteLLMService_BlockKey_FullMethodName                  = "/litellm.v1.LiteLLMService/BlockKey"
+	LiteLLMService_UnblockKey_FullMethodName                = "/litellm.v1.LiteLLMService/UnblockKey"
+	LiteLLMService_RegenerateKey_FullMethodName             = "/litellm.v1.LiteLLMService/RegenerateKey"
+	LiteLLMService_ResetKeySpend_FullMethodName             = "/litellm.v1.LiteLLMService/ResetKeySpend"
+	LiteLLMService_GetKeyInfo_FullMethodName                = "/litellm.v1.LiteLLMService/GetKeyInfo"
+	LiteLLMService_GetOwnKeyInfo_FullMethodName             = "/litellm.v1.LiteLLMService/GetOwnKeyInfo"
+	LiteLLMService_ListKeyInfo_FullMethodName               = "/litellm.v1.LiteLLMService/ListKeyInfo"
+	LiteLLMService_ListKeys_FullMethodName                  = "/litellm.v1.LiteLLMService/ListKeys"
+	LiteLLMService_ListKeyAliases_FullMethodName            = "/litellm.v1.LiteLLMService/ListKeyAliases"
+	LiteLLMService_CheckKeyHealth_FullMethodName            = "/litellm.v1.LiteLLMService/CheckKeyHealth"
+	LiteLLMService_NewTeam_FullMethodName                   = "/litellm.v1.LiteLLMService/NewTeam"
+	LiteLLMService_GetTeamInfo_FullMethodName               = "/litellm.v1.LiteLLMService/GetTeamInfo"
+	LiteLLMService_UpdateTeam_FullMethodName                = "/litellm.v1.LiteLLMService/UpdateTeam"
+	LiteLLMService_DeleteTeam_FullMethodName                = "/litellm.v1.LiteLLMService/DeleteTeam"
+	LiteLLMService_BlockTeam_FullMethodName                 = "/litellm.v1.LiteLLMService/BlockTeam"
+	LiteLLMService_UnblockTeam_FullMethodName               = "/litellm.v1.LiteLLMService/UnblockTeam"
+	LiteLLMService_ListTeams_FullMethodName                 = "/litellm.v1.LiteLLMService/ListTeams"
+	LiteLLMService_ListTeamPage_FullMethodName              = "/litellm.v1.LiteLLMService/ListTeamPage"
+	LiteLLMService_ListAvailableTeams_FullMethodName        = "/litellm.v1.LiteLLMService/ListAvailableTeams"
+	LiteLLMService_NewUser_FullMethodName                   = "/litellm.v1.LiteLLMService/NewUser"
+	LiteLLMService_GetUserInfo_FullMethodName               = "/litellm.v1.LiteLLMService/GetUserInfo"
+	LiteLLMService_UpdateUser_FullMethodName                = "/litellm.v1.LiteLLMService/UpdateUser"
+	LiteLLMService_DeleteUser_FullMethodName                = "/litellm.v1.LiteLLMService/DeleteUser"
+	LiteLLMService_ListUsers_FullMethodName                 = "/litellm.v1.LiteLLMService/ListUsers"
+	LiteLLMService_ListSpendLogs_FullMethodName             = "/litellm.v1.LiteLLMService/ListSpendLogs"
+	LiteLLMService_ListSpendLogPage_FullMethodName          = "/litellm.v1.LiteLLMService/ListSpendLogPage"
+	LiteLLMService_ListSpendTags_FullMethodName             = "/litellm.v1.LiteLLMService/ListSpendTags"
+	LiteLLMService_CalculateSpend_FullMethodName            = "/litellm.v1.LiteLLMService/CalculateSpend"
+	LiteLLMService_GetGlobalSpend_FullMethodName            = "/litellm.v1.LiteLLMService/GetGlobalSpend"
+	LiteLLMService_GetSpendReport_FullMethodName            = "/litellm.v1.LiteLLMService/GetSpendReport"
+	LiteLLMService_ListKeySpend_FullMethodName              = "/litellm.v1.LiteLLMService/ListKeySpend"
+	LiteLLMService_ListTeamSpend_FullMethodName             = "/litellm.v1.LiteLLMService/ListTeamSpend"
+	LiteLLMService_ListModelSpend_FullMethodName            = "/litellm.v1.LiteLLMService/ListModelSpend"
+	LiteLLMService_ListTagSpend_FullMethodName              = "/litellm.v1.LiteLLMService/ListTagSpend"
+	LiteLLMService_ResetGlobalSpend_FullMethodName          = "/litellm.v1.LiteLLMService/ResetGlobalSpend"
+	LiteLLMService_GetTeamActivity_FullMethodName           = "/litellm.v1.LiteLLMService/GetTeamActivity"
+	LiteLLMService_GetUserActivity_FullMethodName           = "/litellm.v1.LiteLLMService/GetUserActivity"
+	LiteLLMService_GetTagActivity_FullMethodName            = "/litellm.v1.LiteLLMService/GetTagActivity"
+	LiteLLMService_ListModelInfo_FullMethodName             = "/litellm.v1.LiteLLMService/ListModelInfo"
+	LiteLLMService_GetHealth_FullMethodName                 = "/litellm.v1.LiteLLMService/GetHealth"
 )
 
 // LiteLLMServiceClient is the client API for LiteLLMService service.
@@ -35,18 +75,103 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // LiteLLMService is the facade. Every route needs a master key in
-// `authorization: Bearer`; errors come in LiteLLM's envelope.
+// `authorization: Bearer`, or an admin token whose scope allows it; errors come in
+// LiteLLM's envelope.
 type LiteLLMServiceClient interface {
 	// GenerateKey makes a key.
 	GenerateKey(ctx context.Context, in *GenerateKeyRequest, opts ...grpc.CallOption) (*GenerateKeyResponse, error)
+	// GenerateServiceAccountKey makes a key of a team that is no session's.
+	GenerateServiceAccountKey(ctx context.Context, in *GenerateServiceAccountKeyRequest, opts ...grpc.CallOption) (*GenerateServiceAccountKeyResponse, error)
+	// UpdateKey changes what is given and not null about a key.
+	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error)
+	// BulkUpdateKeys changes up to 500 keys, each for itself.
+	BulkUpdateKeys(ctx context.Context, in *BulkUpdateKeysRequest, opts ...grpc.CallOption) (*BulkUpdateKeysResponse, error)
 	// DeleteKey ends keys, by secret, token or alias.
 	DeleteKey(ctx context.Context, in *DeleteKeyRequest, opts ...grpc.CallOption) (*DeleteKeyResponse, error)
-	// GetKeyInfo shows one key.
+	// BlockKey makes a key refuse requests.
+	BlockKey(ctx context.Context, in *BlockKeyRequest, opts ...grpc.CallOption) (*BlockKeyResponse, error)
+	// UnblockKey lets a blocked key be used again.
+	UnblockKey(ctx context.Context, in *UnblockKeyRequest, opts ...grpc.CallOption) (*UnblockKeyResponse, error)
+	// RegenerateKey gives a key a new secret; its id, budgets and history stay.
+	RegenerateKey(ctx context.Context, in *RegenerateKeyRequest, opts ...grpc.CallOption) (*RegenerateKeyResponse, error)
+	// ResetKeySpend refuses: what was spent is a ledger and is never changed.
+	ResetKeySpend(ctx context.Context, in *ResetKeySpendRequest, opts ...grpc.CallOption) (*ResetKeySpendResponse, error)
+	// GetKeyInfo shows one key. With a virtual key in `authorization` the route
+	// shows that key itself and no other: GetOwnKeyInfo.
 	GetKeyInfo(ctx context.Context, in *GetKeyInfoRequest, opts ...grpc.CallOption) (*GetKeyInfoResponse, error)
+	// GetOwnKeyInfo is GET /key/info for the holder of a virtual key, which it takes
+	// in `authorization: Bearer`.
+	GetOwnKeyInfo(ctx context.Context, in *GetOwnKeyInfoRequest, opts ...grpc.CallOption) (*GetOwnKeyInfoResponse, error)
+	// ListKeyInfo shows several keys.
+	ListKeyInfo(ctx context.Context, in *ListKeyInfoRequest, opts ...grpc.CallOption) (*ListKeyInfoResponse, error)
+	// ListKeys lists keys that have not ended, in pages.
+	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
+	// ListKeyAliases lists the aliases of keys that have not ended, in pages.
+	ListKeyAliases(ctx context.Context, in *ListKeyAliasesRequest, opts ...grpc.CallOption) (*ListKeyAliasesResponse, error)
+	// CheckKeyHealth tells that a key has no logging callbacks that could fail. It
+	// is also for the holder of a virtual key.
+	CheckKeyHealth(ctx context.Context, in *CheckKeyHealthRequest, opts ...grpc.CallOption) (*CheckKeyHealthResponse, error)
 	// NewTeam makes a team.
 	NewTeam(ctx context.Context, in *NewTeamRequest, opts ...grpc.CallOption) (*NewTeamResponse, error)
 	// GetTeamInfo shows one team and its keys.
 	GetTeamInfo(ctx context.Context, in *GetTeamInfoRequest, opts ...grpc.CallOption) (*GetTeamInfoResponse, error)
+	// UpdateTeam changes what is given and not null about a team.
+	UpdateTeam(ctx context.Context, in *UpdateTeamRequest, opts ...grpc.CallOption) (*UpdateTeamResponse, error)
+	// DeleteTeam ends teams and all their keys.
+	DeleteTeam(ctx context.Context, in *DeleteTeamRequest, opts ...grpc.CallOption) (*DeleteTeamResponse, error)
+	// BlockTeam closes the team's gate.
+	BlockTeam(ctx context.Context, in *BlockTeamRequest, opts ...grpc.CallOption) (*BlockTeamResponse, error)
+	// UnblockTeam opens the gate of a team that was blocked.
+	UnblockTeam(ctx context.Context, in *UnblockTeamRequest, opts ...grpc.CallOption) (*UnblockTeamResponse, error)
+	// ListTeams lists all teams with their keys, by alias.
+	ListTeams(ctx context.Context, in *ListTeamsRequest, opts ...grpc.CallOption) (*ListTeamsResponse, error)
+	// ListTeamPage lists teams in pages.
+	ListTeamPage(ctx context.Context, in *ListTeamPageRequest, opts ...grpc.CallOption) (*ListTeamPageResponse, error)
+	// ListAvailableTeams lists the teams that users may join: none.
+	ListAvailableTeams(ctx context.Context, in *ListAvailableTeamsRequest, opts ...grpc.CallOption) (*ListAvailableTeamsResponse, error)
+	// NewUser makes a session's key. A user is a session here.
+	NewUser(ctx context.Context, in *NewUserRequest, opts ...grpc.CallOption) (*NewUserResponse, error)
+	// GetUserInfo shows a session, its keys and their teams.
+	GetUserInfo(ctx context.Context, in *GetUserInfoRequest, opts ...grpc.CallOption) (*GetUserInfoResponse, error)
+	// UpdateUser changes the key of a session that has one.
+	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error)
+	// DeleteUser ends all keys of sessions.
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
+	// ListUsers lists the sessions that have a key, in pages.
+	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
+	// ListSpendLogs lists spend rows, or sums them by day.
+	ListSpendLogs(ctx context.Context, in *ListSpendLogsRequest, opts ...grpc.CallOption) (*ListSpendLogsResponse, error)
+	// ListSpendLogPage lists spend rows in pages.
+	ListSpendLogPage(ctx context.Context, in *ListSpendLogPageRequest, opts ...grpc.CallOption) (*ListSpendLogPageResponse, error)
+	// ListSpendTags sums spend by tag.
+	ListSpendTags(ctx context.Context, in *ListSpendTagsRequest, opts ...grpc.CallOption) (*ListSpendTagsResponse, error)
+	// CalculateSpend tells what a response costs, or what a prompt would.
+	CalculateSpend(ctx context.Context, in *CalculateSpendRequest, opts ...grpc.CallOption) (*CalculateSpendResponse, error)
+	// GetGlobalSpend sums what was spent in the last 30 days.
+	GetGlobalSpend(ctx context.Context, in *GetGlobalSpendRequest, opts ...grpc.CallOption) (*GetGlobalSpendResponse, error)
+	// GetSpendReport reports spend by team and day, or by key.
+	GetSpendReport(ctx context.Context, in *GetSpendReportRequest, opts ...grpc.CallOption) (*GetSpendReportResponse, error)
+	// ListKeySpend lists the keys that spent most in the last 30 days.
+	ListKeySpend(ctx context.Context, in *ListKeySpendRequest, opts ...grpc.CallOption) (*ListKeySpendResponse, error)
+	// ListTeamSpend lists what teams spent by day in the last 30 days.
+	ListTeamSpend(ctx context.Context, in *ListTeamSpendRequest, opts ...grpc.CallOption) (*ListTeamSpendResponse, error)
+	// ListModelSpend lists the models that cost most in the last 30 days.
+	ListModelSpend(ctx context.Context, in *ListModelSpendRequest, opts ...grpc.CallOption) (*ListModelSpendResponse, error)
+	// ListTagSpend lists what tags cost.
+	ListTagSpend(ctx context.Context, in *ListTagSpendRequest, opts ...grpc.CallOption) (*ListTagSpendResponse, error)
+	// ResetGlobalSpend refuses, as ResetKeySpend does.
+	ResetGlobalSpend(ctx context.Context, in *ResetGlobalSpendRequest, opts ...grpc.CallOption) (*ResetGlobalSpendResponse, error)
+	// GetTeamActivity reports what teams used by day.
+	GetTeamActivity(ctx context.Context, in *GetTeamActivityRequest, opts ...grpc.CallOption) (*GetTeamActivityResponse, error)
+	// GetUserActivity reports what a session, or everybody, used by day.
+	GetUserActivity(ctx context.Context, in *GetUserActivityRequest, opts ...grpc.CallOption) (*GetUserActivityResponse, error)
+	// GetTagActivity reports what tags used by day.
+	GetTagActivity(ctx context.Context, in *GetTagActivityRequest, opts ...grpc.CallOption) (*GetTagActivityResponse, error)
+	// ListModelInfo lists the deployments with their prices.
+	ListModelInfo(ctx context.Context, in *ListModelInfoRequest, opts ...grpc.CallOption) (*ListModelInfoResponse, error)
+	// GetHealth tells what traffic has shown of each deployment. It asks no
+	// provider.
+	GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error)
 }
 
 type liteLLMServiceClient struct {
@@ -67,6 +192,36 @@ func (c *liteLLMServiceClient) GenerateKey(ctx context.Context, in *GenerateKeyR
 	return out, nil
 }
 
+func (c *liteLLMServiceClient) GenerateServiceAccountKey(ctx context.Context, in *GenerateServiceAccountKeyRequest, opts ...grpc.CallOption) (*GenerateServiceAccountKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GenerateServiceAccountKeyResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GenerateServiceAccountKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateKeyResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_UpdateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) BulkUpdateKeys(ctx context.Context, in *BulkUpdateKeysRequest, opts ...grpc.CallOption) (*BulkUpdateKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BulkUpdateKeysResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_BulkUpdateKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *liteLLMServiceClient) DeleteKey(ctx context.Context, in *DeleteKeyRequest, opts ...grpc.CallOption) (*DeleteKeyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteKeyResponse)
@@ -77,10 +232,100 @@ func (c *liteLLMServiceClient) DeleteKey(ctx context.Context, in *DeleteKeyReque
 	return out, nil
 }
 
+func (c *liteLLMServiceClient) BlockKey(ctx context.Context, in *BlockKeyRequest, opts ...grpc.CallOption) (*BlockKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockKeyResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_BlockKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) UnblockKey(ctx context.Context, in *UnblockKeyRequest, opts ...grpc.CallOption) (*UnblockKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnblockKeyResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_UnblockKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) RegenerateKey(ctx context.Context, in *RegenerateKeyRequest, opts ...grpc.CallOption) (*RegenerateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegenerateKeyResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_RegenerateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ResetKeySpend(ctx context.Context, in *ResetKeySpendRequest, opts ...grpc.CallOption) (*ResetKeySpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetKeySpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ResetKeySpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *liteLLMServiceClient) GetKeyInfo(ctx context.Context, in *GetKeyInfoRequest, opts ...grpc.CallOption) (*GetKeyInfoResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetKeyInfoResponse)
 	err := c.cc.Invoke(ctx, LiteLLMService_GetKeyInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetOwnKeyInfo(ctx context.Context, in *GetOwnKeyInfoRequest, opts ...grpc.CallOption) (*GetOwnKeyInfoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetOwnKeyInfoResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetOwnKeyInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListKeyInfo(ctx context.Context, in *ListKeyInfoRequest, opts ...grpc.CallOption) (*ListKeyInfoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeyInfoResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListKeyInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeysResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListKeyAliases(ctx context.Context, in *ListKeyAliasesRequest, opts ...grpc.CallOption) (*ListKeyAliasesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeyAliasesResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListKeyAliases_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) CheckKeyHealth(ctx context.Context, in *CheckKeyHealthRequest, opts ...grpc.CallOption) (*CheckKeyHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckKeyHealthResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_CheckKeyHealth_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -107,23 +352,388 @@ func (c *liteLLMServiceClient) GetTeamInfo(ctx context.Context, in *GetTeamInfoR
 	return out, nil
 }
 
+func (c *liteLLMServiceClient) UpdateTeam(ctx context.Context, in *UpdateTeamRequest, opts ...grpc.CallOption) (*UpdateTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateTeamResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_UpdateTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) DeleteTeam(ctx context.Context, in *DeleteTeamRequest, opts ...grpc.CallOption) (*DeleteTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTeamResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_DeleteTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) BlockTeam(ctx context.Context, in *BlockTeamRequest, opts ...grpc.CallOption) (*BlockTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockTeamResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_BlockTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) UnblockTeam(ctx context.Context, in *UnblockTeamRequest, opts ...grpc.CallOption) (*UnblockTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnblockTeamResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_UnblockTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListTeams(ctx context.Context, in *ListTeamsRequest, opts ...grpc.CallOption) (*ListTeamsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTeamsResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListTeams_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListTeamPage(ctx context.Context, in *ListTeamPageRequest, opts ...grpc.CallOption) (*ListTeamPageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTeamPageResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListTeamPage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListAvailableTeams(ctx context.Context, in *ListAvailableTeamsRequest, opts ...grpc.CallOption) (*ListAvailableTeamsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAvailableTeamsResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListAvailableTeams_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) NewUser(ctx context.Context, in *NewUserRequest, opts ...grpc.CallOption) (*NewUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NewUserResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_NewUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetUserInfo(ctx context.Context, in *GetUserInfoRequest, opts ...grpc.CallOption) (*GetUserInfoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUserInfoResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetUserInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateUserResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_UpdateUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUsersResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListSpendLogs(ctx context.Context, in *ListSpendLogsRequest, opts ...grpc.CallOption) (*ListSpendLogsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSpendLogsResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListSpendLogs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListSpendLogPage(ctx context.Context, in *ListSpendLogPageRequest, opts ...grpc.CallOption) (*ListSpendLogPageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSpendLogPageResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListSpendLogPage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListSpendTags(ctx context.Context, in *ListSpendTagsRequest, opts ...grpc.CallOption) (*ListSpendTagsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSpendTagsResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListSpendTags_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) CalculateSpend(ctx context.Context, in *CalculateSpendRequest, opts ...grpc.CallOption) (*CalculateSpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CalculateSpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_CalculateSpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetGlobalSpend(ctx context.Context, in *GetGlobalSpendRequest, opts ...grpc.CallOption) (*GetGlobalSpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetGlobalSpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetGlobalSpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetSpendReport(ctx context.Context, in *GetSpendReportRequest, opts ...grpc.CallOption) (*GetSpendReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSpendReportResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetSpendReport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListKeySpend(ctx context.Context, in *ListKeySpendRequest, opts ...grpc.CallOption) (*ListKeySpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeySpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListKeySpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListTeamSpend(ctx context.Context, in *ListTeamSpendRequest, opts ...grpc.CallOption) (*ListTeamSpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTeamSpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListTeamSpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListModelSpend(ctx context.Context, in *ListModelSpendRequest, opts ...grpc.CallOption) (*ListModelSpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListModelSpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListModelSpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListTagSpend(ctx context.Context, in *ListTagSpendRequest, opts ...grpc.CallOption) (*ListTagSpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTagSpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListTagSpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ResetGlobalSpend(ctx context.Context, in *ResetGlobalSpendRequest, opts ...grpc.CallOption) (*ResetGlobalSpendResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetGlobalSpendResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ResetGlobalSpend_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetTeamActivity(ctx context.Context, in *GetTeamActivityRequest, opts ...grpc.CallOption) (*GetTeamActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTeamActivityResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetTeamActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetUserActivity(ctx context.Context, in *GetUserActivityRequest, opts ...grpc.CallOption) (*GetUserActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUserActivityResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetUserActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetTagActivity(ctx context.Context, in *GetTagActivityRequest, opts ...grpc.CallOption) (*GetTagActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTagActivityResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetTagActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) ListModelInfo(ctx context.Context, in *ListModelInfoRequest, opts ...grpc.CallOption) (*ListModelInfoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListModelInfoResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_ListModelInfo_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *liteLLMServiceClient) GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetHealthResponse)
+	err := c.cc.Invoke(ctx, LiteLLMService_GetHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LiteLLMServiceServer is the server API for LiteLLMService service.
 // All implementations must embed UnimplementedLiteLLMServiceServer
 // for forward compatibility.
 //
 // LiteLLMService is the facade. Every route needs a master key in
-// `authorization: Bearer`; errors come in LiteLLM's envelope.
+// `authorization: Bearer`, or an admin token whose scope allows it; errors come in
+// LiteLLM's envelope.
 type LiteLLMServiceServer interface {
 	// GenerateKey makes a key.
 	GenerateKey(context.Context, *GenerateKeyRequest) (*GenerateKeyResponse, error)
+	// GenerateServiceAccountKey makes a key of a team that is no session's.
+	GenerateServiceAccountKey(context.Context, *GenerateServiceAccountKeyRequest) (*GenerateServiceAccountKeyResponse, error)
+	// UpdateKey changes what is given and not null about a key.
+	UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error)
+	// BulkUpdateKeys changes up to 500 keys, each for itself.
+	BulkUpdateKeys(context.Context, *BulkUpdateKeysRequest) (*BulkUpdateKeysResponse, error)
 	// DeleteKey ends keys, by secret, token or alias.
 	DeleteKey(context.Context, *DeleteKeyRequest) (*DeleteKeyResponse, error)
-	// GetKeyInfo shows one key.
+	// BlockKey makes a key refuse requests.
+	BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error)
+	// UnblockKey lets a blocked key be used again.
+	UnblockKey(context.Context, *UnblockKeyRequest) (*UnblockKeyResponse, error)
+	// RegenerateKey gives a key a new secret; its id, budgets and history stay.
+	RegenerateKey(context.Context, *RegenerateKeyRequest) (*RegenerateKeyResponse, error)
+	// ResetKeySpend refuses: what was spent is a ledger and is never changed.
+	ResetKeySpend(context.Context, *ResetKeySpendRequest) (*ResetKeySpendResponse, error)
+	// GetKeyInfo shows one key. With a virtual key in `authorization` the route
+	// shows that key itself and no other: GetOwnKeyInfo.
 	GetKeyInfo(context.Context, *GetKeyInfoRequest) (*GetKeyInfoResponse, error)
+	// GetOwnKeyInfo is GET /key/info for the holder of a virtual key, which it takes
+	// in `authorization: Bearer`.
+	GetOwnKeyInfo(context.Context, *GetOwnKeyInfoRequest) (*GetOwnKeyInfoResponse, error)
+	// ListKeyInfo shows several keys.
+	ListKeyInfo(context.Context, *ListKeyInfoRequest) (*ListKeyInfoResponse, error)
+	// ListKeys lists keys that have not ended, in pages.
+	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	// ListKeyAliases lists the aliases of keys that have not ended, in pages.
+	ListKeyAliases(context.Context, *ListKeyAliasesRequest) (*ListKeyAliasesResponse, error)
+	// CheckKeyHealth tells that a key has no logging callbacks that could fail. It
+	// is also for the holder of a virtual key.
+	CheckKeyHealth(context.Context, *CheckKeyHealthRequest) (*CheckKeyHealthResponse, error)
 	// NewTeam makes a team.
 	NewTeam(context.Context, *NewTeamRequest) (*NewTeamResponse, error)
 	// GetTeamInfo shows one team and its keys.
 	GetTeamInfo(context.Context, *GetTeamInfoRequest) (*GetTeamInfoResponse, error)
+	// UpdateTeam changes what is given and not null about a team.
+	UpdateTeam(context.Context, *UpdateTeamRequest) (*UpdateTeamResponse, error)
+	// DeleteTeam ends teams and all their keys.
+	DeleteTeam(context.Context, *DeleteTeamRequest) (*DeleteTeamResponse, error)
+	// BlockTeam closes the team's gate.
+	BlockTeam(context.Context, *BlockTeamRequest) (*BlockTeamResponse, error)
+	// UnblockTeam opens the gate of a team that was blocked.
+	UnblockTeam(context.Context, *UnblockTeamRequest) (*UnblockTeamResponse, error)
+	// ListTeams lists all teams with their keys, by alias.
+	ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error)
+	// ListTeamPage lists teams in pages.
+	ListTeamPage(context.Context, *ListTeamPageRequest) (*ListTeamPageResponse, error)
+	// ListAvailableTeams lists the teams that users may join: none.
+	ListAvailableTeams(context.Context, *ListAvailableTeamsRequest) (*ListAvailableTeamsResponse, error)
+	// NewUser makes a session's key. A user is a session here.
+	NewUser(context.Context, *NewUserRequest) (*NewUserResponse, error)
+	// GetUserInfo shows a session, its keys and their teams.
+	GetUserInfo(context.Context, *GetUserInfoRequest) (*GetUserInfoResponse, error)
+	// UpdateUser changes the key of a session that has one.
+	UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error)
+	// DeleteUser ends all keys of sessions.
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
+	// ListUsers lists the sessions that have a key, in pages.
+	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
+	// ListSpendLogs lists spend rows, or sums them by day.
+	ListSpendLogs(context.Context, *ListSpendLogsRequest) (*ListSpendLogsResponse, error)
+	// ListSpendLogPage lists spend rows in pages.
+	ListSpendLogPage(context.Context, *ListSpendLogPageRequest) (*ListSpendLogPageResponse, error)
+	// ListSpendTags sums spend by tag.
+	ListSpendTags(context.Context, *ListSpendTagsRequest) (*ListSpendTagsResponse, error)
+	// CalculateSpend tells what a response costs, or what a prompt would.
+	CalculateSpend(context.Context, *CalculateSpendRequest) (*CalculateSpendResponse, error)
+	// GetGlobalSpend sums what was spent in the last 30 days.
+	GetGlobalSpend(context.Context, *GetGlobalSpendRequest) (*GetGlobalSpendResponse, error)
+	// GetSpendReport reports spend by team and day, or by key.
+	GetSpendReport(context.Context, *GetSpendReportRequest) (*GetSpendReportResponse, error)
+	// ListKeySpend lists the keys that spent most in the last 30 days.
+	ListKeySpend(context.Context, *ListKeySpendRequest) (*ListKeySpendResponse, error)
+	// ListTeamSpend lists what teams spent by day in the last 30 days.
+	ListTeamSpend(context.Context, *ListTeamSpendRequest) (*ListTeamSpendResponse, error)
+	// ListModelSpend lists the models that cost most in the last 30 days.
+	ListModelSpend(context.Context, *ListModelSpendRequest) (*ListModelSpendResponse, error)
+	// ListTagSpend lists what tags cost.
+	ListTagSpend(context.Context, *ListTagSpendRequest) (*ListTagSpendResponse, error)
+	// ResetGlobalSpend refuses, as ResetKeySpend does.
+	ResetGlobalSpend(context.Context, *ResetGlobalSpendRequest) (*ResetGlobalSpendResponse, error)
+	// GetTeamActivity reports what teams used by day.
+	GetTeamActivity(context.Context, *GetTeamActivityRequest) (*GetTeamActivityResponse, error)
+	// GetUserActivity reports what a session, or everybody, used by day.
+	GetUserActivity(context.Context, *GetUserActivityRequest) (*GetUserActivityResponse, error)
+	// GetTagActivity reports what tags used by day.
+	GetTagActivity(context.Context, *GetTagActivityRequest) (*GetTagActivityResponse, error)
+	// ListModelInfo lists the deployments with their prices.
+	ListModelInfo(context.Context, *ListModelInfoRequest) (*ListModelInfoResponse, error)
+	// GetHealth tells what traffic has shown of each deployment. It asks no
+	// provider.
+	GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error)
 	mustEmbedUnimplementedLiteLLMServiceServer()
 }
 
@@ -137,17 +747,137 @@ type UnimplementedLiteLLMServiceServer struct{}
 func (UnimplementedLiteLLMServiceServer) GenerateKey(context.Context, *GenerateKeyRequest) (*GenerateKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GenerateKey not implemented")
 }
+func (UnimplementedLiteLLMServiceServer) GenerateServiceAccountKey(context.Context, *GenerateServiceAccountKeyRequest) (*GenerateServiceAccountKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GenerateServiceAccountKey not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateKey not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) BulkUpdateKeys(context.Context, *BulkUpdateKeysRequest) (*BulkUpdateKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BulkUpdateKeys not implemented")
+}
 func (UnimplementedLiteLLMServiceServer) DeleteKey(context.Context, *DeleteKeyRequest) (*DeleteKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteKey not implemented")
 }
+func (UnimplementedLiteLLMServiceServer) BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BlockKey not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) UnblockKey(context.Context, *UnblockKeyRequest) (*UnblockKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnblockKey not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) RegenerateKey(context.Context, *RegenerateKeyRequest) (*RegenerateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegenerateKey not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ResetKeySpend(context.Context, *ResetKeySpendRequest) (*ResetKeySpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetKeySpend not implemented")
+}
 func (UnimplementedLiteLLMServiceServer) GetKeyInfo(context.Context, *GetKeyInfoRequest) (*GetKeyInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetKeyInfo not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetOwnKeyInfo(context.Context, *GetOwnKeyInfoRequest) (*GetOwnKeyInfoResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOwnKeyInfo not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListKeyInfo(context.Context, *ListKeyInfoRequest) (*ListKeyInfoResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeyInfo not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListKeyAliases(context.Context, *ListKeyAliasesRequest) (*ListKeyAliasesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeyAliases not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) CheckKeyHealth(context.Context, *CheckKeyHealthRequest) (*CheckKeyHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckKeyHealth not implemented")
 }
 func (UnimplementedLiteLLMServiceServer) NewTeam(context.Context, *NewTeamRequest) (*NewTeamResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method NewTeam not implemented")
 }
 func (UnimplementedLiteLLMServiceServer) GetTeamInfo(context.Context, *GetTeamInfoRequest) (*GetTeamInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTeamInfo not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) UpdateTeam(context.Context, *UpdateTeamRequest) (*UpdateTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateTeam not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) DeleteTeam(context.Context, *DeleteTeamRequest) (*DeleteTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTeam not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) BlockTeam(context.Context, *BlockTeamRequest) (*BlockTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BlockTeam not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) UnblockTeam(context.Context, *UnblockTeamRequest) (*UnblockTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnblockTeam not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTeams not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListTeamPage(context.Context, *ListTeamPageRequest) (*ListTeamPageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTeamPage not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListAvailableTeams(context.Context, *ListAvailableTeamsRequest) (*ListAvailableTeamsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAvailableTeams not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) NewUser(context.Context, *NewUserRequest) (*NewUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NewUser not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetUserInfo(context.Context, *GetUserInfoRequest) (*GetUserInfoResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUserInfo not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateUser not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListSpendLogs(context.Context, *ListSpendLogsRequest) (*ListSpendLogsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSpendLogs not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListSpendLogPage(context.Context, *ListSpendLogPageRequest) (*ListSpendLogPageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSpendLogPage not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListSpendTags(context.Context, *ListSpendTagsRequest) (*ListSpendTagsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSpendTags not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) CalculateSpend(context.Context, *CalculateSpendRequest) (*CalculateSpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CalculateSpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetGlobalSpend(context.Context, *GetGlobalSpendRequest) (*GetGlobalSpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetGlobalSpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetSpendReport(context.Context, *GetSpendReportRequest) (*GetSpendReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSpendReport not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListKeySpend(context.Context, *ListKeySpendRequest) (*ListKeySpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeySpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListTeamSpend(context.Context, *ListTeamSpendRequest) (*ListTeamSpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTeamSpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListModelSpend(context.Context, *ListModelSpendRequest) (*ListModelSpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListModelSpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListTagSpend(context.Context, *ListTagSpendRequest) (*ListTagSpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTagSpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ResetGlobalSpend(context.Context, *ResetGlobalSpendRequest) (*ResetGlobalSpendResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetGlobalSpend not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetTeamActivity(context.Context, *GetTeamActivityRequest) (*GetTeamActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTeamActivity not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetUserActivity(context.Context, *GetUserActivityRequest) (*GetUserActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUserActivity not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetTagActivity(context.Context, *GetTagActivityRequest) (*GetTagActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTagActivity not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) ListModelInfo(context.Context, *ListModelInfoRequest) (*ListModelInfoResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListModelInfo not implemented")
+}
+func (UnimplementedLiteLLMServiceServer) GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetHealth not implemented")
 }
 func (UnimplementedLiteLLMServiceServer) mustEmbedUnimplementedLiteLLMServiceServer() {}
 func (UnimplementedLiteLLMServiceServer) testEmbeddedByValue()                        {}
@@ -188,6 +918,60 @@ func _LiteLLMService_GenerateKey_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LiteLLMService_GenerateServiceAccountKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GenerateServiceAccountKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GenerateServiceAccountKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GenerateServiceAccountKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GenerateServiceAccountKey(ctx, req.(*GenerateServiceAccountKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_UpdateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).UpdateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_UpdateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).UpdateKey(ctx, req.(*UpdateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_BulkUpdateKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BulkUpdateKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).BulkUpdateKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_BulkUpdateKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).BulkUpdateKeys(ctx, req.(*BulkUpdateKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LiteLLMService_DeleteKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteKeyRequest)
 	if err := dec(in); err != nil {
@@ -206,6 +990,78 @@ func _LiteLLMService_DeleteKey_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LiteLLMService_BlockKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).BlockKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_BlockKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).BlockKey(ctx, req.(*BlockKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_UnblockKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnblockKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).UnblockKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_UnblockKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).UnblockKey(ctx, req.(*UnblockKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_RegenerateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegenerateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).RegenerateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_RegenerateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).RegenerateKey(ctx, req.(*RegenerateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ResetKeySpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetKeySpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ResetKeySpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ResetKeySpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ResetKeySpend(ctx, req.(*ResetKeySpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LiteLLMService_GetKeyInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetKeyInfoRequest)
 	if err := dec(in); err != nil {
@@ -220,6 +1076,96 @@ func _LiteLLMService_GetKeyInfo_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LiteLLMServiceServer).GetKeyInfo(ctx, req.(*GetKeyInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetOwnKeyInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOwnKeyInfoRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetOwnKeyInfo(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetOwnKeyInfo_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetOwnKeyInfo(ctx, req.(*GetOwnKeyInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListKeyInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeyInfoRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListKeyInfo(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListKeyInfo_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListKeyInfo(ctx, req.(*ListKeyInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListKeys(ctx, req.(*ListKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListKeyAliases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeyAliasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListKeyAliases(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListKeyAliases_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListKeyAliases(ctx, req.(*ListKeyAliasesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_CheckKeyHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckKeyHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).CheckKeyHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_CheckKeyHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).CheckKeyHealth(ctx, req.(*CheckKeyHealthRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -260,6 +1206,510 @@ func _LiteLLMService_GetTeamInfo_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LiteLLMService_UpdateTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).UpdateTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_UpdateTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).UpdateTeam(ctx, req.(*UpdateTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_DeleteTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).DeleteTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_DeleteTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).DeleteTeam(ctx, req.(*DeleteTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_BlockTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).BlockTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_BlockTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).BlockTeam(ctx, req.(*BlockTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_UnblockTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnblockTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).UnblockTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_UnblockTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).UnblockTeam(ctx, req.(*UnblockTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListTeams_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTeamsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListTeams(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListTeams_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListTeams(ctx, req.(*ListTeamsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListTeamPage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTeamPageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListTeamPage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListTeamPage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListTeamPage(ctx, req.(*ListTeamPageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListAvailableTeams_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAvailableTeamsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListAvailableTeams(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListAvailableTeams_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListAvailableTeams(ctx, req.(*ListAvailableTeamsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_NewUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NewUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).NewUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_NewUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).NewUser(ctx, req.(*NewUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetUserInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUserInfoRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetUserInfo(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetUserInfo_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetUserInfo(ctx, req.(*GetUserInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_UpdateUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).UpdateUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_UpdateUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).UpdateUser(ctx, req.(*UpdateUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUsersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListUsers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListUsers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListUsers(ctx, req.(*ListUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListSpendLogs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSpendLogsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListSpendLogs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListSpendLogs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListSpendLogs(ctx, req.(*ListSpendLogsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListSpendLogPage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSpendLogPageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListSpendLogPage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListSpendLogPage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListSpendLogPage(ctx, req.(*ListSpendLogPageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListSpendTags_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSpendTagsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListSpendTags(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListSpendTags_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListSpendTags(ctx, req.(*ListSpendTagsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_CalculateSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CalculateSpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).CalculateSpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_CalculateSpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).CalculateSpend(ctx, req.(*CalculateSpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetGlobalSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetGlobalSpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetGlobalSpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetGlobalSpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetGlobalSpend(ctx, req.(*GetGlobalSpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetSpendReport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSpendReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetSpendReport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetSpendReport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetSpendReport(ctx, req.(*GetSpendReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListKeySpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeySpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListKeySpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListKeySpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListKeySpend(ctx, req.(*ListKeySpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListTeamSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTeamSpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListTeamSpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListTeamSpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListTeamSpend(ctx, req.(*ListTeamSpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListModelSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListModelSpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListModelSpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListModelSpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListModelSpend(ctx, req.(*ListModelSpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListTagSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTagSpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListTagSpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListTagSpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListTagSpend(ctx, req.(*ListTagSpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ResetGlobalSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetGlobalSpendRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ResetGlobalSpend(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ResetGlobalSpend_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ResetGlobalSpend(ctx, req.(*ResetGlobalSpendRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetTeamActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTeamActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetTeamActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetTeamActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetTeamActivity(ctx, req.(*GetTeamActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetUserActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUserActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetUserActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetUserActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetUserActivity(ctx, req.(*GetUserActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetTagActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTagActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetTagActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetTagActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetTagActivity(ctx, req.(*GetTagActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_ListModelInfo_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListModelInfoRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).ListModelInfo(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_ListModelInfo_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).ListModelInfo(ctx, req.(*ListModelInfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LiteLLMService_GetHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LiteLLMServiceServer).GetHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LiteLLMService_GetHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LiteLLMServiceServer).GetHealth(ctx, req.(*GetHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // LiteLLMService_ServiceDesc is the grpc.ServiceDesc for LiteLLMService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -272,12 +1722,60 @@ var LiteLLMService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _LiteLLMService_GenerateKey_Handler,
 		},
 		{
+			MethodName: "GenerateServiceAccountKey",
+			Handler:    _LiteLLMService_GenerateServiceAccountKey_Handler,
+		},
+		{
+			MethodName: "UpdateKey",
+			Handler:    _LiteLLMService_UpdateKey_Handler,
+		},
+		{
+			MethodName: "BulkUpdateKeys",
+			Handler:    _LiteLLMService_BulkUpdateKeys_Handler,
+		},
+		{
 			MethodName: "DeleteKey",
 			Handler:    _LiteLLMService_DeleteKey_Handler,
 		},
 		{
+			MethodName: "BlockKey",
+			Handler:    _LiteLLMService_BlockKey_Handler,
+		},
+		{
+			MethodName: "UnblockKey",
+			Handler:    _LiteLLMService_UnblockKey_Handler,
+		},
+		{
+			MethodName: "RegenerateKey",
+			Handler:    _LiteLLMService_RegenerateKey_Handler,
+		},
+		{
+			MethodName: "ResetKeySpend",
+			Handler:    _LiteLLMService_ResetKeySpend_Handler,
+		},
+		{
 			MethodName: "GetKeyInfo",
 			Handler:    _LiteLLMService_GetKeyInfo_Handler,
+		},
+		{
+			MethodName: "GetOwnKeyInfo",
+			Handler:    _LiteLLMService_GetOwnKeyInfo_Handler,
+		},
+		{
+			MethodName: "ListKeyInfo",
+			Handler:    _LiteLLMService_ListKeyInfo_Handler,
+		},
+		{
+			MethodName: "ListKeys",
+			Handler:    _LiteLLMService_ListKeys_Handler,
+		},
+		{
+			MethodName: "ListKeyAliases",
+			Handler:    _LiteLLMService_ListKeyAliases_Handler,
+		},
+		{
+			MethodName: "CheckKeyHealth",
+			Handler:    _LiteLLMService_CheckKeyHealth_Handler,
 		},
 		{
 			MethodName: "NewTeam",
@@ -286,6 +1784,118 @@ var LiteLLMService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTeamInfo",
 			Handler:    _LiteLLMService_GetTeamInfo_Handler,
+		},
+		{
+			MethodName: "UpdateTeam",
+			Handler:    _LiteLLMService_UpdateTeam_Handler,
+		},
+		{
+			MethodName: "DeleteTeam",
+			Handler:    _LiteLLMService_DeleteTeam_Handler,
+		},
+		{
+			MethodName: "BlockTeam",
+			Handler:    _LiteLLMService_BlockTeam_Handler,
+		},
+		{
+			MethodName: "UnblockTeam",
+			Handler:    _LiteLLMService_UnblockTeam_Handler,
+		},
+		{
+			MethodName: "ListTeams",
+			Handler:    _LiteLLMService_ListTeams_Handler,
+		},
+		{
+			MethodName: "ListTeamPage",
+			Handler:    _LiteLLMService_ListTeamPage_Handler,
+		},
+		{
+			MethodName: "ListAvailableTeams",
+			Handler:    _LiteLLMService_ListAvailableTeams_Handler,
+		},
+		{
+			MethodName: "NewUser",
+			Handler:    _LiteLLMService_NewUser_Handler,
+		},
+		{
+			MethodName: "GetUserInfo",
+			Handler:    _LiteLLMService_GetUserInfo_Handler,
+		},
+		{
+			MethodName: "UpdateUser",
+			Handler:    _LiteLLMService_UpdateUser_Handler,
+		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _LiteLLMService_DeleteUser_Handler,
+		},
+		{
+			MethodName: "ListUsers",
+			Handler:    _LiteLLMService_ListUsers_Handler,
+		},
+		{
+			MethodName: "ListSpendLogs",
+			Handler:    _LiteLLMService_ListSpendLogs_Handler,
+		},
+		{
+			MethodName: "ListSpendLogPage",
+			Handler:    _LiteLLMService_ListSpendLogPage_Handler,
+		},
+		{
+			MethodName: "ListSpendTags",
+			Handler:    _LiteLLMService_ListSpendTags_Handler,
+		},
+		{
+			MethodName: "CalculateSpend",
+			Handler:    _LiteLLMService_CalculateSpend_Handler,
+		},
+		{
+			MethodName: "GetGlobalSpend",
+			Handler:    _LiteLLMService_GetGlobalSpend_Handler,
+		},
+		{
+			MethodName: "GetSpendReport",
+			Handler:    _LiteLLMService_GetSpendReport_Handler,
+		},
+		{
+			MethodName: "ListKeySpend",
+			Handler:    _LiteLLMService_ListKeySpend_Handler,
+		},
+		{
+			MethodName: "ListTeamSpend",
+			Handler:    _LiteLLMService_ListTeamSpend_Handler,
+		},
+		{
+			MethodName: "ListModelSpend",
+			Handler:    _LiteLLMService_ListModelSpend_Handler,
+		},
+		{
+			MethodName: "ListTagSpend",
+			Handler:    _LiteLLMService_ListTagSpend_Handler,
+		},
+		{
+			MethodName: "ResetGlobalSpend",
+			Handler:    _LiteLLMService_ResetGlobalSpend_Handler,
+		},
+		{
+			MethodName: "GetTeamActivity",
+			Handler:    _LiteLLMService_GetTeamActivity_Handler,
+		},
+		{
+			MethodName: "GetUserActivity",
+			Handler:    _LiteLLMService_GetUserActivity_Handler,
+		},
+		{
+			MethodName: "GetTagActivity",
+			Handler:    _LiteLLMService_GetTagActivity_Handler,
+		},
+		{
+			MethodName: "ListModelInfo",
+			Handler:    _LiteLLMService_ListModelInfo_Handler,
+		},
+		{
+			MethodName: "GetHealth",
+			Handler:    _LiteLLMService_GetHealth_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -25,6 +25,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Resolution is what somebody has found out about a charge at the sink.
+type Resolution int32
+
+const (
+	Resolution_RESOLUTION_UNSPECIFIED Resolution = 0
+	// It was applied: the charge is settled, with the proof "by_hand".
+	Resolution_RESOLUTION_APPLIED Resolution = 1
+	// It was not: the charge starts anew and is due at once.
+	Resolution_RESOLUTION_NOT_APPLIED Resolution = 2
+)
+
+// Enum value maps for Resolution.
+var (
+	Resolution_name = map[int32]string{
+		0: "RESOLUTION_UNSPECIFIED",
+		1: "RESOLUTION_APPLIED",
+		2: "RESOLUTION_NOT_APPLIED",
+	}
+	Resolution_value = map[string]int32{
+		"RESOLUTION_UNSPECIFIED": 0,
+		"RESOLUTION_APPLIED":     1,
+		"RESOLUTION_NOT_APPLIED": 2,
+	}
+)
+
+func (x Resolution) Enum() *Resolution {
+	p := new(Resolution)
+	*p = x
+	return p
+}
+
+func (x Resolution) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Resolution) Descriptor() protoreflect.EnumDescriptor {
+	return file_outboxsvc_v1_outbox_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Resolution) Type() protoreflect.EnumType {
+	return &file_outboxsvc_v1_outbox_service_proto_enumTypes[0]
+}
+
+func (x Resolution) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Resolution.Descriptor instead.
+func (Resolution) EnumDescriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{0}
+}
+
 type GetStatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -75,8 +127,30 @@ type GetStatsResponse struct {
 	LastError string `protobuf:"bytes,7,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	// False: no sink is configured; charges wait.
 	SinkConfigured bool `protobuf:"varint,8,opt,name=sink_configured,json=sinkConfigured,proto3" json:"sink_configured,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Why nothing is posted at all: the sink refuses our credentials, or they
+	// belong to another environment. Empty: nothing stops posting. A human has to
+	// act; posting goes on by itself when the cause is gone.
+	HaltReason string `protobuf:"bytes,9,opt,name=halt_reason,json=haltReason,proto3" json:"halt_reason,omitempty"`
+	// Since when. Absent: nothing stops posting.
+	HaltedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=halted_at,json=haltedAt,proto3" json:"halted_at,omitempty"`
+	// Attempts of many teams failed, so that the sink is left alone until then,
+	// but for single probes. Absent: it is well.
+	BreakerOpenUntil *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=breaker_open_until,json=breakerOpenUntil,proto3" json:"breaker_open_until,omitempty"`
+	// Balances that were read and reported, and reads that failed.
+	Reconciled        int64 `protobuf:"varint,12,opt,name=reconciled,proto3" json:"reconciled,omitempty"`
+	ReconcileFailures int64 `protobuf:"varint,13,opt,name=reconcile_failures,json=reconcileFailures,proto3" json:"reconcile_failures,omitempty"`
+	// Reconciliations that left a drift which is not explained.
+	Drifts int64 `protobuf:"varint,14,opt,name=drifts,proto3" json:"drifts,omitempty"`
+	// Top-ups that were paid, and that were declined or refused.
+	TopUpsPaid     int64 `protobuf:"varint,15,opt,name=top_ups_paid,json=topUpsPaid,proto3" json:"top_ups_paid,omitempty"`
+	TopUpsDeclined int64 `protobuf:"varint,16,opt,name=top_ups_declined,json=topUpsDeclined,proto3" json:"top_ups_declined,omitempty"`
+	// Webhooks that were taken, and that were refused.
+	Webhooks        int64 `protobuf:"varint,17,opt,name=webhooks,proto3" json:"webhooks,omitempty"`
+	WebhooksRefused int64 `protobuf:"varint,18,opt,name=webhooks_refused,json=webhooksRefused,proto3" json:"webhooks_refused,omitempty"`
+	// Charges that only a human can settle, as this process last saw them.
+	Undecided     int64 `protobuf:"varint,19,opt,name=undecided,proto3" json:"undecided,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatsResponse) Reset() {
@@ -163,6 +237,83 @@ func (x *GetStatsResponse) GetSinkConfigured() bool {
 		return x.SinkConfigured
 	}
 	return false
+}
+
+func (x *GetStatsResponse) GetHaltReason() string {
+	if x != nil {
+		return x.HaltReason
+	}
+	return ""
+}
+
+func (x *GetStatsResponse) GetHaltedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HaltedAt
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetBreakerOpenUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BreakerOpenUntil
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetReconciled() int64 {
+	if x != nil {
+		return x.Reconciled
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetReconcileFailures() int64 {
+	if x != nil {
+		return x.ReconcileFailures
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetDrifts() int64 {
+	if x != nil {
+		return x.Drifts
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetTopUpsPaid() int64 {
+	if x != nil {
+		return x.TopUpsPaid
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetTopUpsDeclined() int64 {
+	if x != nil {
+		return x.TopUpsDeclined
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetWebhooks() int64 {
+	if x != nil {
+		return x.Webhooks
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetWebhooksRefused() int64 {
+	if x != nil {
+		return x.WebhooksRefused
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetUndecided() int64 {
+	if x != nil {
+		return x.Undecided
+	}
+	return 0
 }
 
 type DeliverNowRequest struct {
@@ -455,10 +606,20 @@ func (x *ListDeadChargesResponse) GetNextPageToken() string {
 }
 
 type RequeueChargesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChargeIds     []string               `protobuf:"bytes,1,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// These charges, 1000 at most. Empty: what the filter says.
+	ChargeIds []string    `protobuf:"bytes,1,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
+	Filter    *DeadFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Only tell which charges it would be.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Who asks and why; billing keeps both. A reason is needed with a filter or
+	// verified_not_applied.
+	Actor  string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Somebody has verified at the sink that none of the charges was applied.
+	VerifiedNotApplied bool `protobuf:"varint,6,opt,name=verified_not_applied,json=verifiedNotApplied,proto3" json:"verified_not_applied,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *RequeueChargesRequest) Reset() {
@@ -498,17 +659,135 @@ func (x *RequeueChargesRequest) GetChargeIds() []string {
 	return nil
 }
 
-type RequeueChargesResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Charges that are due again.
-	ChargeIds     []string `protobuf:"bytes,1,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
+func (x *RequeueChargesRequest) GetFilter() *DeadFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RequeueChargesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RequeueChargesRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *RequeueChargesRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RequeueChargesRequest) GetVerifiedNotApplied() bool {
+	if x != nil {
+		return x.VerifiedNotApplied
+	}
+	return false
+}
+
+// DeadFilter chooses among dead charges. All conditions must hold; one at least
+// is needed.
+type DeadFilter struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	// Part of the reason, such as "feature_not_found".
+	ReasonContains string                 `protobuf:"bytes,2,opt,name=reason_contains,json=reasonContains,proto3" json:"reason_contains,omitempty"`
+	FrozenAfter    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=frozen_after,json=frozenAfter,proto3" json:"frozen_after,omitempty"`
+	FrozenBefore   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=frozen_before,json=frozenBefore,proto3" json:"frozen_before,omitempty"`
+	// At most so many, oldest first. 1 to 1000; 0: 1000.
+	MaxCharges    int32 `protobuf:"varint,5,opt,name=max_charges,json=maxCharges,proto3" json:"max_charges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *DeadFilter) Reset() {
+	*x = DeadFilter{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadFilter) ProtoMessage() {}
+
+func (x *DeadFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadFilter.ProtoReflect.Descriptor instead.
+func (*DeadFilter) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeadFilter) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetReasonContains() string {
+	if x != nil {
+		return x.ReasonContains
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetFrozenAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FrozenAfter
+	}
+	return nil
+}
+
+func (x *DeadFilter) GetFrozenBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FrozenBefore
+	}
+	return nil
+}
+
+func (x *DeadFilter) GetMaxCharges() int32 {
+	if x != nil {
+		return x.MaxCharges
+	}
+	return 0
+}
+
+type RequeueChargesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Charges that are due again, or would be.
+	ChargeIds []string `protobuf:"bytes,1,rep,name=charge_ids,json=chargeIds,proto3" json:"charge_ids,omitempty"`
+	// Dead charges that may have been applied too long ago for the sink to
+	// remember: they need verified_not_applied.
+	UnverifiedChargeIds []string `protobuf:"bytes,2,rep,name=unverified_charge_ids,json=unverifiedChargeIds,proto3" json:"unverified_charge_ids,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
 func (x *RequeueChargesResponse) Reset() {
 	*x = RequeueChargesResponse{}
-	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[8]
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +799,7 @@ func (x *RequeueChargesResponse) String() string {
 func (*RequeueChargesResponse) ProtoMessage() {}
 
 func (x *RequeueChargesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[8]
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +812,7 @@ func (x *RequeueChargesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequeueChargesResponse.ProtoReflect.Descriptor instead.
 func (*RequeueChargesResponse) Descriptor() ([]byte, []int) {
-	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{8}
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RequeueChargesResponse) GetChargeIds() []string {
@@ -541,6 +820,189 @@ func (x *RequeueChargesResponse) GetChargeIds() []string {
 		return x.ChargeIds
 	}
 	return nil
+}
+
+func (x *RequeueChargesResponse) GetUnverifiedChargeIds() []string {
+	if x != nil {
+		return x.UnverifiedChargeIds
+	}
+	return nil
+}
+
+type ResolveChargeRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId   string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	Resolution Resolution             `protobuf:"varint,2,opt,name=resolution,proto3,enum=outboxsvc.v1.Resolution" json:"resolution,omitempty"`
+	// What the sink took of an APPLIED charge, if that is less than its amount; the
+	// rest becomes its shortfall. 0: all of it.
+	AppliedNanoUsd int64 `protobuf:"varint,3,opt,name=applied_nano_usd,json=appliedNanoUsd,proto3" json:"applied_nano_usd,omitempty"`
+	// A charge that was NOT_APPLIED is sent under another key: the sink says of this
+	// one that it was used, and no attempt of ours did.
+	NewKey bool `protobuf:"varint,4,opt,name=new_key,json=newKey,proto3" json:"new_key,omitempty"`
+	// Only tell what would become of it.
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Who resolves it and why; billing keeps both. reason is needed.
+	Actor         string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveChargeRequest) Reset() {
+	*x = ResolveChargeRequest{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveChargeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveChargeRequest) ProtoMessage() {}
+
+func (x *ResolveChargeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveChargeRequest.ProtoReflect.Descriptor instead.
+func (*ResolveChargeRequest) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ResolveChargeRequest) GetChargeId() string {
+	if x != nil {
+		return x.ChargeId
+	}
+	return ""
+}
+
+func (x *ResolveChargeRequest) GetResolution() Resolution {
+	if x != nil {
+		return x.Resolution
+	}
+	return Resolution_RESOLUTION_UNSPECIFIED
+}
+
+func (x *ResolveChargeRequest) GetAppliedNanoUsd() int64 {
+	if x != nil {
+		return x.AppliedNanoUsd
+	}
+	return 0
+}
+
+func (x *ResolveChargeRequest) GetNewKey() bool {
+	if x != nil {
+		return x.NewKey
+	}
+	return false
+}
+
+func (x *ResolveChargeRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ResolveChargeRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ResolveChargeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResolveChargeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId      string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	TeamId        string                 `protobuf:"bytes,2,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	AmountNanoUsd int64                  `protobuf:"varint,3,opt,name=amount_nano_usd,json=amountNanoUsd,proto3" json:"amount_nano_usd,omitempty"`
+	// Where the charge is now, or would be: "posted", "short" or "pending".
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// What the sink did not take of a short one.
+	ShortfallNanoUsd int64 `protobuf:"varint,5,opt,name=shortfall_nano_usd,json=shortfallNanoUsd,proto3" json:"shortfall_nano_usd,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ResolveChargeResponse) Reset() {
+	*x = ResolveChargeResponse{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveChargeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveChargeResponse) ProtoMessage() {}
+
+func (x *ResolveChargeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveChargeResponse.ProtoReflect.Descriptor instead.
+func (*ResolveChargeResponse) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ResolveChargeResponse) GetChargeId() string {
+	if x != nil {
+		return x.ChargeId
+	}
+	return ""
+}
+
+func (x *ResolveChargeResponse) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ResolveChargeResponse) GetAmountNanoUsd() int64 {
+	if x != nil {
+		return x.AmountNanoUsd
+	}
+	return 0
+}
+
+func (x *ResolveChargeResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ResolveChargeResponse) GetShortfallNanoUsd() int64 {
+	if x != nil {
+		return x.ShortfallNanoUsd
+	}
+	return 0
 }
 
 type GetSinkBalanceRequest struct {
@@ -552,7 +1014,7 @@ type GetSinkBalanceRequest struct {
 
 func (x *GetSinkBalanceRequest) Reset() {
 	*x = GetSinkBalanceRequest{}
-	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[9]
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +1026,7 @@ func (x *GetSinkBalanceRequest) String() string {
 func (*GetSinkBalanceRequest) ProtoMessage() {}
 
 func (x *GetSinkBalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[9]
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +1039,7 @@ func (x *GetSinkBalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSinkBalanceRequest.ProtoReflect.Descriptor instead.
 func (*GetSinkBalanceRequest) Descriptor() ([]byte, []int) {
-	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{9}
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetSinkBalanceRequest) GetTeamId() string {
@@ -602,7 +1064,7 @@ type GetSinkBalanceResponse struct {
 
 func (x *GetSinkBalanceResponse) Reset() {
 	*x = GetSinkBalanceResponse{}
-	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[10]
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +1076,7 @@ func (x *GetSinkBalanceResponse) String() string {
 func (*GetSinkBalanceResponse) ProtoMessage() {}
 
 func (x *GetSinkBalanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[10]
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +1089,7 @@ func (x *GetSinkBalanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSinkBalanceResponse.ProtoReflect.Descriptor instead.
 func (*GetSinkBalanceResponse) Descriptor() ([]byte, []int) {
-	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{10}
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetSinkBalanceResponse) GetTeamId() string {
@@ -658,12 +1120,427 @@ func (x *GetSinkBalanceResponse) GetGrantedCredits() string {
 	return ""
 }
 
+type PauseTeamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty needs all.
+	TeamId string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	All    bool   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Actor  string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Required.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTeamRequest) Reset() {
+	*x = PauseTeamRequest{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTeamRequest) ProtoMessage() {}
+
+func (x *PauseTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTeamRequest.ProtoReflect.Descriptor instead.
+func (*PauseTeamRequest) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PauseTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *PauseTeamRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *PauseTeamRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *PauseTeamRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type PauseTeamResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTeamResponse) Reset() {
+	*x = PauseTeamResponse{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTeamResponse) ProtoMessage() {}
+
+func (x *PauseTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTeamResponse.ProtoReflect.Descriptor instead.
+func (*PauseTeamResponse) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{15}
+}
+
+type ResumeTeamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty needs all.
+	TeamId        string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	All           bool   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Actor         string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTeamRequest) Reset() {
+	*x = ResumeTeamRequest{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTeamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTeamRequest) ProtoMessage() {}
+
+func (x *ResumeTeamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTeamRequest.ProtoReflect.Descriptor instead.
+func (*ResumeTeamRequest) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ResumeTeamRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ResumeTeamRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ResumeTeamRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ResumeTeamRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResumeTeamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False: it was not paused.
+	Resumed       bool `protobuf:"varint,1,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTeamResponse) Reset() {
+	*x = ResumeTeamResponse{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTeamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTeamResponse) ProtoMessage() {}
+
+func (x *ResumeTeamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTeamResponse.ProtoReflect.Descriptor instead.
+func (*ResumeTeamResponse) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ResumeTeamResponse) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
+}
+
+type ReconcileNowRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// These teams, 100 at most. Empty: those that are due.
+	TeamIds       []string `protobuf:"bytes,1,rep,name=team_ids,json=teamIds,proto3" json:"team_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconcileNowRequest) Reset() {
+	*x = ReconcileNowRequest{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconcileNowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconcileNowRequest) ProtoMessage() {}
+
+func (x *ReconcileNowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconcileNowRequest.ProtoReflect.Descriptor instead.
+func (*ReconcileNowRequest) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReconcileNowRequest) GetTeamIds() []string {
+	if x != nil {
+		return x.TeamIds
+	}
+	return nil
+}
+
+// TeamReconciliation is what a comparison came to.
+type TeamReconciliation struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	TeamId           string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	ReconciliationId string                 `protobuf:"bytes,2,opt,name=reconciliation_id,json=reconciliationId,proto3" json:"reconciliation_id,omitempty"`
+	// What explains the difference, such as "grant" or "double_charge"; "none".
+	Class string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	// In words.
+	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Nothing is left unexplained.
+	Fixed bool `protobuf:"varint,5,opt,name=fixed,proto3" json:"fixed,omitempty"`
+	// Sink − books, of the balance and of the usage.
+	DriftNanoUsd      int64 `protobuf:"varint,6,opt,name=drift_nano_usd,json=driftNanoUsd,proto3" json:"drift_nano_usd,omitempty"`
+	UsageDriftNanoUsd int64 `protobuf:"varint,7,opt,name=usage_drift_nano_usd,json=usageDriftNanoUsd,proto3" json:"usage_drift_nano_usd,omitempty"`
+	// Why the team could not be read or reported. Empty: it was.
+	Error         string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TeamReconciliation) Reset() {
+	*x = TeamReconciliation{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TeamReconciliation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TeamReconciliation) ProtoMessage() {}
+
+func (x *TeamReconciliation) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TeamReconciliation.ProtoReflect.Descriptor instead.
+func (*TeamReconciliation) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TeamReconciliation) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *TeamReconciliation) GetReconciliationId() string {
+	if x != nil {
+		return x.ReconciliationId
+	}
+	return ""
+}
+
+func (x *TeamReconciliation) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *TeamReconciliation) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *TeamReconciliation) GetFixed() bool {
+	if x != nil {
+		return x.Fixed
+	}
+	return false
+}
+
+func (x *TeamReconciliation) GetDriftNanoUsd() int64 {
+	if x != nil {
+		return x.DriftNanoUsd
+	}
+	return 0
+}
+
+func (x *TeamReconciliation) GetUsageDriftNanoUsd() int64 {
+	if x != nil {
+		return x.UsageDriftNanoUsd
+	}
+	return 0
+}
+
+func (x *TeamReconciliation) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type ReconcileNowResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Reconciliations []*TeamReconciliation  `protobuf:"bytes,1,rep,name=reconciliations,proto3" json:"reconciliations,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReconcileNowResponse) Reset() {
+	*x = ReconcileNowResponse{}
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconcileNowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconcileNowResponse) ProtoMessage() {}
+
+func (x *ReconcileNowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_outboxsvc_v1_outbox_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconcileNowResponse.ProtoReflect.Descriptor instead.
+func (*ReconcileNowResponse) Descriptor() ([]byte, []int) {
+	return file_outboxsvc_v1_outbox_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReconcileNowResponse) GetReconciliations() []*TeamReconciliation {
+	if x != nil {
+		return x.Reconciliations
+	}
+	return nil
+}
+
 var File_outboxsvc_v1_outbox_service_proto protoreflect.FileDescriptor
 
 const file_outboxsvc_v1_outbox_service_proto_rawDesc = "" +
 	"\n" +
 	"!outboxsvc/v1/outbox_service.proto\x12\foutboxsvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fGetStatsRequest\"\xae\x02\n" +
+	"\x0fGetStatsRequest\"\xea\x05\n" +
 	"\x10GetStatsResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x03R\aapplied\x12%\n" +
 	"\x0epartly_applied\x18\x02 \x01(\x03R\rpartlyApplied\x12\x1f\n" +
@@ -675,7 +1552,23 @@ const file_outboxsvc_v1_outbox_service_proto_rawDesc = "" +
 	"lastPassAt\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\a \x01(\tR\tlastError\x12'\n" +
-	"\x0fsink_configured\x18\b \x01(\bR\x0esinkConfigured\"\x13\n" +
+	"\x0fsink_configured\x18\b \x01(\bR\x0esinkConfigured\x12\x1f\n" +
+	"\vhalt_reason\x18\t \x01(\tR\n" +
+	"haltReason\x127\n" +
+	"\thalted_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bhaltedAt\x12H\n" +
+	"\x12breaker_open_until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x10breakerOpenUntil\x12\x1e\n" +
+	"\n" +
+	"reconciled\x18\f \x01(\x03R\n" +
+	"reconciled\x12-\n" +
+	"\x12reconcile_failures\x18\r \x01(\x03R\x11reconcileFailures\x12\x16\n" +
+	"\x06drifts\x18\x0e \x01(\x03R\x06drifts\x12 \n" +
+	"\ftop_ups_paid\x18\x0f \x01(\x03R\n" +
+	"topUpsPaid\x12(\n" +
+	"\x10top_ups_declined\x18\x10 \x01(\x03R\x0etopUpsDeclined\x12\x1a\n" +
+	"\bwebhooks\x18\x11 \x01(\x03R\bwebhooks\x12)\n" +
+	"\x10webhooks_refused\x18\x12 \x01(\x03R\x0fwebhooksRefused\x12\x1c\n" +
+	"\tundecided\x18\x13 \x01(\x03R\tundecided\"\x13\n" +
 	"\x11DeliverNowRequest\"J\n" +
 	"\x12DeliverNowResponse\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\x03R\battempts\x12\x18\n" +
@@ -695,27 +1588,93 @@ const file_outboxsvc_v1_outbox_service_proto_rawDesc = "" +
 	"\tfrozen_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bfrozenAt\"~\n" +
 	"\x17ListDeadChargesResponse\x12;\n" +
 	"\fdead_charges\x18\x01 \x03(\v2\x18.outboxsvc.v1.DeadChargeR\vdeadCharges\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe1\x01\n" +
 	"\x15RequeueChargesRequest\x12\x1d\n" +
 	"\n" +
-	"charge_ids\x18\x01 \x03(\tR\tchargeIds\"7\n" +
+	"charge_ids\x18\x01 \x03(\tR\tchargeIds\x120\n" +
+	"\x06filter\x18\x02 \x01(\v2\x18.outboxsvc.v1.DeadFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
+	"\x14verified_not_applied\x18\x06 \x01(\bR\x12verifiedNotApplied\"\xef\x01\n" +
+	"\n" +
+	"DeadFilter\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12'\n" +
+	"\x0freason_contains\x18\x02 \x01(\tR\x0ereasonContains\x12=\n" +
+	"\ffrozen_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vfrozenAfter\x12?\n" +
+	"\rfrozen_before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\ffrozenBefore\x12\x1f\n" +
+	"\vmax_charges\x18\x05 \x01(\x05R\n" +
+	"maxCharges\"k\n" +
 	"\x16RequeueChargesResponse\x12\x1d\n" +
 	"\n" +
-	"charge_ids\x18\x01 \x03(\tR\tchargeIds\"0\n" +
+	"charge_ids\x18\x01 \x03(\tR\tchargeIds\x122\n" +
+	"\x15unverified_charge_ids\x18\x02 \x03(\tR\x13unverifiedChargeIds\"\xf7\x01\n" +
+	"\x14ResolveChargeRequest\x12\x1b\n" +
+	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x128\n" +
+	"\n" +
+	"resolution\x18\x02 \x01(\x0e2\x18.outboxsvc.v1.ResolutionR\n" +
+	"resolution\x12(\n" +
+	"\x10applied_nano_usd\x18\x03 \x01(\x03R\x0eappliedNanoUsd\x12\x17\n" +
+	"\anew_key\x18\x04 \x01(\bR\x06newKey\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"\xb9\x01\n" +
+	"\x15ResolveChargeResponse\x12\x1b\n" +
+	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x17\n" +
+	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12&\n" +
+	"\x0famount_nano_usd\x18\x03 \x01(\x03R\ramountNanoUsd\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12,\n" +
+	"\x12shortfall_nano_usd\x18\x05 \x01(\x03R\x10shortfallNanoUsd\"0\n" +
 	"\x15GetSinkBalanceRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\"\xaa\x01\n" +
 	"\x16GetSinkBalanceResponse\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12+\n" +
 	"\x11remaining_credits\x18\x02 \x01(\tR\x10remainingCredits\x12!\n" +
 	"\fused_credits\x18\x03 \x01(\tR\vusedCredits\x12'\n" +
-	"\x0fgranted_credits\x18\x04 \x01(\tR\x0egrantedCredits2\xeb\x04\n" +
+	"\x0fgranted_credits\x18\x04 \x01(\tR\x0egrantedCredits\"k\n" +
+	"\x10PauseTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x13\n" +
+	"\x11PauseTeamResponse\"l\n" +
+	"\x11ResumeTeamRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\".\n" +
+	"\x12ResumeTeamResponse\x12\x18\n" +
+	"\aresumed\x18\x01 \x01(\bR\aresumed\"0\n" +
+	"\x13ReconcileNowRequest\x12\x19\n" +
+	"\bteam_ids\x18\x01 \x03(\tR\ateamIds\"\x8b\x02\n" +
+	"\x12TeamReconciliation\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12+\n" +
+	"\x11reconciliation_id\x18\x02 \x01(\tR\x10reconciliationId\x12\x14\n" +
+	"\x05class\x18\x03 \x01(\tR\x05class\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x14\n" +
+	"\x05fixed\x18\x05 \x01(\bR\x05fixed\x12$\n" +
+	"\x0edrift_nano_usd\x18\x06 \x01(\x03R\fdriftNanoUsd\x12/\n" +
+	"\x14usage_drift_nano_usd\x18\a \x01(\x03R\x11usageDriftNanoUsd\x12\x14\n" +
+	"\x05error\x18\b \x01(\tR\x05error\"b\n" +
+	"\x14ReconcileNowResponse\x12J\n" +
+	"\x0freconciliations\x18\x01 \x03(\v2 .outboxsvc.v1.TeamReconciliationR\x0freconciliations*\\\n" +
+	"\n" +
+	"Resolution\x12\x1a\n" +
+	"\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12RESOLUTION_APPLIED\x10\x01\x12\x1a\n" +
+	"\x16RESOLUTION_NOT_APPLIED\x10\x022\xb6\b\n" +
 	"\rOutboxService\x12c\n" +
 	"\bGetStats\x12\x1d.outboxsvc.v1.GetStatsRequest\x1a\x1e.outboxsvc.v1.GetStatsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/outbox/stats\x12n\n" +
 	"\n" +
 	"DeliverNow\x12\x1f.outboxsvc.v1.DeliverNowRequest\x1a .outboxsvc.v1.DeliverNowResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/outbox:deliver\x12\x7f\n" +
 	"\x0fListDeadCharges\x12$.outboxsvc.v1.ListDeadChargesRequest\x1a%.outboxsvc.v1.ListDeadChargesResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/outbox/dead_charges\x12z\n" +
-	"\x0eRequeueCharges\x12#.outboxsvc.v1.RequeueChargesRequest\x1a$.outboxsvc.v1.RequeueChargesResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/outbox:requeue\x12\x87\x01\n" +
-	"\x0eGetSinkBalance\x12#.outboxsvc.v1.GetSinkBalanceRequest\x1a$.outboxsvc.v1.GetSinkBalanceResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/outbox/sink_balances/{team_id}B\xb9\x01\n" +
+	"\x0eRequeueCharges\x12#.outboxsvc.v1.RequeueChargesRequest\x1a$.outboxsvc.v1.RequeueChargesResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/outbox:requeue\x12w\n" +
+	"\rResolveCharge\x12\".outboxsvc.v1.ResolveChargeRequest\x1a#.outboxsvc.v1.ResolveChargeResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/outbox:resolve\x12\x87\x01\n" +
+	"\x0eGetSinkBalance\x12#.outboxsvc.v1.GetSinkBalanceRequest\x1a$.outboxsvc.v1.GetSinkBalanceResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/outbox/sink_balances/{team_id}\x12i\n" +
+	"\tPauseTeam\x12\x1e.outboxsvc.v1.PauseTeamRequest\x1a\x1f.outboxsvc.v1.PauseTeamResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/outbox:pause\x12m\n" +
+	"\n" +
+	"ResumeTeam\x12\x1f.outboxsvc.v1.ResumeTeamRequest\x1a .outboxsvc.v1.ResumeTeamResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/outbox:resume\x12v\n" +
+	"\fReconcileNow\x12!.outboxsvc.v1.ReconcileNowRequest\x1a\".outboxsvc.v1.ReconcileNowResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/outbox:reconcileB\xb9\x01\n" +
 	"\x10com.outboxsvc.v1B\x12OutboxServiceProtoP\x01Z@github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1;outboxsvcv1\xa2\x02\x03OXX\xaa\x02\fOutboxsvc.V1\xca\x02\fOutboxsvc\\V1\xe2\x02\x18Outboxsvc\\V1\\GPBMetadata\xea\x02\rOutboxsvc::V1b\x06proto3"
 
 var (
@@ -730,40 +1689,67 @@ func file_outboxsvc_v1_outbox_service_proto_rawDescGZIP() []byte {
 	return file_outboxsvc_v1_outbox_service_proto_rawDescData
 }
 
-var file_outboxsvc_v1_outbox_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_outboxsvc_v1_outbox_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_outboxsvc_v1_outbox_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_outboxsvc_v1_outbox_service_proto_goTypes = []any{
-	(*GetStatsRequest)(nil),         // 0: outboxsvc.v1.GetStatsRequest
-	(*GetStatsResponse)(nil),        // 1: outboxsvc.v1.GetStatsResponse
-	(*DeliverNowRequest)(nil),       // 2: outboxsvc.v1.DeliverNowRequest
-	(*DeliverNowResponse)(nil),      // 3: outboxsvc.v1.DeliverNowResponse
-	(*ListDeadChargesRequest)(nil),  // 4: outboxsvc.v1.ListDeadChargesRequest
-	(*DeadCharge)(nil),              // 5: outboxsvc.v1.DeadCharge
-	(*ListDeadChargesResponse)(nil), // 6: outboxsvc.v1.ListDeadChargesResponse
-	(*RequeueChargesRequest)(nil),   // 7: outboxsvc.v1.RequeueChargesRequest
-	(*RequeueChargesResponse)(nil),  // 8: outboxsvc.v1.RequeueChargesResponse
-	(*GetSinkBalanceRequest)(nil),   // 9: outboxsvc.v1.GetSinkBalanceRequest
-	(*GetSinkBalanceResponse)(nil),  // 10: outboxsvc.v1.GetSinkBalanceResponse
-	(*timestamppb.Timestamp)(nil),   // 11: google.protobuf.Timestamp
+	(Resolution)(0),                 // 0: outboxsvc.v1.Resolution
+	(*GetStatsRequest)(nil),         // 1: outboxsvc.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),        // 2: outboxsvc.v1.GetStatsResponse
+	(*DeliverNowRequest)(nil),       // 3: outboxsvc.v1.DeliverNowRequest
+	(*DeliverNowResponse)(nil),      // 4: outboxsvc.v1.DeliverNowResponse
+	(*ListDeadChargesRequest)(nil),  // 5: outboxsvc.v1.ListDeadChargesRequest
+	(*DeadCharge)(nil),              // 6: outboxsvc.v1.DeadCharge
+	(*ListDeadChargesResponse)(nil), // 7: outboxsvc.v1.ListDeadChargesResponse
+	(*RequeueChargesRequest)(nil),   // 8: outboxsvc.v1.RequeueChargesRequest
+	(*DeadFilter)(nil),              // 9: outboxsvc.v1.DeadFilter
+	(*RequeueChargesResponse)(nil),  // 10: outboxsvc.v1.RequeueChargesResponse
+	(*ResolveChargeRequest)(nil),    // 11: outboxsvc.v1.ResolveChargeRequest
+	(*ResolveChargeResponse)(nil),   // 12: outboxsvc.v1.ResolveChargeResponse
+	(*GetSinkBalanceRequest)(nil),   // 13: outboxsvc.v1.GetSinkBalanceRequest
+	(*GetSinkBalanceResponse)(nil),  // 14: outboxsvc.v1.GetSinkBalanceResponse
+	(*PauseTeamRequest)(nil),        // 15: outboxsvc.v1.PauseTeamRequest
+	(*PauseTeamResponse)(nil),       // 16: outboxsvc.v1.PauseTeamResponse
+	(*ResumeTeamRequest)(nil),       // 17: outboxsvc.v1.ResumeTeamRequest
+	(*ResumeTeamResponse)(nil),      // 18: outboxsvc.v1.ResumeTeamResponse
+	(*ReconcileNowRequest)(nil),     // 19: outboxsvc.v1.ReconcileNowRequest
+	(*TeamReconciliation)(nil),      // 20: outboxsvc.v1.TeamReconciliation
+	(*ReconcileNowResponse)(nil),    // 21: outboxsvc.v1.ReconcileNowResponse
+	(*timestamppb.Timestamp)(nil),   // 22: google.protobuf.Timestamp
 }
 var file_outboxsvc_v1_outbox_service_proto_depIdxs = []int32{
-	11, // 0: outboxsvc.v1.GetStatsResponse.last_pass_at:type_name -> google.protobuf.Timestamp
-	11, // 1: outboxsvc.v1.DeadCharge.frozen_at:type_name -> google.protobuf.Timestamp
-	5,  // 2: outboxsvc.v1.ListDeadChargesResponse.dead_charges:type_name -> outboxsvc.v1.DeadCharge
-	0,  // 3: outboxsvc.v1.OutboxService.GetStats:input_type -> outboxsvc.v1.GetStatsRequest
-	2,  // 4: outboxsvc.v1.OutboxService.DeliverNow:input_type -> outboxsvc.v1.DeliverNowRequest
-	4,  // 5: outboxsvc.v1.OutboxService.ListDeadCharges:input_type -> outboxsvc.v1.ListDeadChargesRequest
-	7,  // 6: outboxsvc.v1.OutboxService.RequeueCharges:input_type -> outboxsvc.v1.RequeueChargesRequest
-	9,  // 7: outboxsvc.v1.OutboxService.GetSinkBalance:input_type -> outboxsvc.v1.GetSinkBalanceRequest
-	1,  // 8: outboxsvc.v1.OutboxService.GetStats:output_type -> outboxsvc.v1.GetStatsResponse
-	3,  // 9: outboxsvc.v1.OutboxService.DeliverNow:output_type -> outboxsvc.v1.DeliverNowResponse
-	6,  // 10: outboxsvc.v1.OutboxService.ListDeadCharges:output_type -> outboxsvc.v1.ListDeadChargesResponse
-	8,  // 11: outboxsvc.v1.OutboxService.RequeueCharges:output_type -> outboxsvc.v1.RequeueChargesResponse
-	10, // 12: outboxsvc.v1.OutboxService.GetSinkBalance:output_type -> outboxsvc.v1.GetSinkBalanceResponse
-	8,  // [8:13] is the sub-list for method output_type
-	3,  // [3:8] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	22, // 0: outboxsvc.v1.GetStatsResponse.last_pass_at:type_name -> google.protobuf.Timestamp
+	22, // 1: outboxsvc.v1.GetStatsResponse.halted_at:type_name -> google.protobuf.Timestamp
+	22, // 2: outboxsvc.v1.GetStatsResponse.breaker_open_until:type_name -> google.protobuf.Timestamp
+	22, // 3: outboxsvc.v1.DeadCharge.frozen_at:type_name -> google.protobuf.Timestamp
+	6,  // 4: outboxsvc.v1.ListDeadChargesResponse.dead_charges:type_name -> outboxsvc.v1.DeadCharge
+	9,  // 5: outboxsvc.v1.RequeueChargesRequest.filter:type_name -> outboxsvc.v1.DeadFilter
+	22, // 6: outboxsvc.v1.DeadFilter.frozen_after:type_name -> google.protobuf.Timestamp
+	22, // 7: outboxsvc.v1.DeadFilter.frozen_before:type_name -> google.protobuf.Timestamp
+	0,  // 8: outboxsvc.v1.ResolveChargeRequest.resolution:type_name -> outboxsvc.v1.Resolution
+	20, // 9: outboxsvc.v1.ReconcileNowResponse.reconciliations:type_name -> outboxsvc.v1.TeamReconciliation
+	1,  // 10: outboxsvc.v1.OutboxService.GetStats:input_type -> outboxsvc.v1.GetStatsRequest
+	3,  // 11: outboxsvc.v1.OutboxService.DeliverNow:input_type -> outboxsvc.v1.DeliverNowRequest
+	5,  // 12: outboxsvc.v1.OutboxService.ListDeadCharges:input_type -> outboxsvc.v1.ListDeadChargesRequest
+	8,  // 13: outboxsvc.v1.OutboxService.RequeueCharges:input_type -> outboxsvc.v1.RequeueChargesRequest
+	11, // 14: outboxsvc.v1.OutboxService.ResolveCharge:input_type -> outboxsvc.v1.ResolveChargeRequest
+	13, // 15: outboxsvc.v1.OutboxService.GetSinkBalance:input_type -> outboxsvc.v1.GetSinkBalanceRequest
+	15, // 16: outboxsvc.v1.OutboxService.PauseTeam:input_type -> outboxsvc.v1.PauseTeamRequest
+	17, // 17: outboxsvc.v1.OutboxService.ResumeTeam:input_type -> outboxsvc.v1.ResumeTeamRequest
+	19, // 18: outboxsvc.v1.OutboxService.ReconcileNow:input_type -> outboxsvc.v1.ReconcileNowRequest
+	2,  // 19: outboxsvc.v1.OutboxService.GetStats:output_type -> outboxsvc.v1.GetStatsResponse
+	4,  // 20: outboxsvc.v1.OutboxService.DeliverNow:output_type -> outboxsvc.v1.DeliverNowResponse
+	7,  // 21: outboxsvc.v1.OutboxService.ListDeadCharges:output_type -> outboxsvc.v1.ListDeadChargesResponse
+	10, // 22: outboxsvc.v1.OutboxService.RequeueCharges:output_type -> outboxsvc.v1.RequeueChargesResponse
+	12, // 23: outboxsvc.v1.OutboxService.ResolveCharge:output_type -> outboxsvc.v1.ResolveChargeResponse
+	14, // 24: outboxsvc.v1.OutboxService.GetSinkBalance:output_type -> outboxsvc.v1.GetSinkBalanceResponse
+	16, // 25: outboxsvc.v1.OutboxService.PauseTeam:output_type -> outboxsvc.v1.PauseTeamResponse
+	18, // 26: outboxsvc.v1.OutboxService.ResumeTeam:output_type -> outboxsvc.v1.ResumeTeamResponse
+	21, // 27: outboxsvc.v1.OutboxService.ReconcileNow:output_type -> outboxsvc.v1.ReconcileNowResponse
+	19, // [19:28] is the sub-list for method output_type
+	10, // [10:19] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_outboxsvc_v1_outbox_service_proto_init() }
@@ -776,13 +1762,14 @@ func file_outboxsvc_v1_outbox_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_outboxsvc_v1_outbox_service_proto_rawDesc), len(file_outboxsvc_v1_outbox_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   11,
+			NumEnums:      1,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_outboxsvc_v1_outbox_service_proto_goTypes,
 		DependencyIndexes: file_outboxsvc_v1_outbox_service_proto_depIdxs,
+		EnumInfos:         file_outboxsvc_v1_outbox_service_proto_enumTypes,
 		MessageInfos:      file_outboxsvc_v1_outbox_service_proto_msgTypes,
 	}.Build()
 	File_outboxsvc_v1_outbox_service_proto = out.File

@@ -25,7 +25,11 @@ const (
 	OutboxService_DeliverNow_FullMethodName      = "/outboxsvc.v1.OutboxService/DeliverNow"
 	OutboxService_ListDeadCharges_FullMethodName = "/outboxsvc.v1.OutboxService/ListDeadCharges"
 	OutboxService_RequeueCharges_FullMethodName  = "/outboxsvc.v1.OutboxService/RequeueCharges"
+	OutboxService_ResolveCharge_FullMethodName   = "/outboxsvc.v1.OutboxService/ResolveCharge"
 	OutboxService_GetSinkBalance_FullMethodName  = "/outboxsvc.v1.OutboxService/GetSinkBalance"
+	OutboxService_PauseTeam_FullMethodName       = "/outboxsvc.v1.OutboxService/PauseTeam"
+	OutboxService_ResumeTeam_FullMethodName      = "/outboxsvc.v1.OutboxService/ResumeTeam"
+	OutboxService_ReconcileNow_FullMethodName    = "/outboxsvc.v1.OutboxService/ReconcileNow"
 )
 
 // OutboxServiceClient is the client API for OutboxService service.
@@ -41,10 +45,22 @@ type OutboxServiceClient interface {
 	DeliverNow(ctx context.Context, in *DeliverNowRequest, opts ...grpc.CallOption) (*DeliverNowResponse, error)
 	// ListDeadCharges lists charges that were refused for good, newest first.
 	ListDeadCharges(ctx context.Context, in *ListDeadChargesRequest, opts ...grpc.CallOption) (*ListDeadChargesResponse, error)
-	// RequeueCharges makes dead charges due again.
+	// RequeueCharges makes dead charges due again, by id or by filter.
 	RequeueCharges(ctx context.Context, in *RequeueChargesRequest, opts ...grpc.CallOption) (*RequeueChargesResponse, error)
+	// ResolveCharge settles by hand a charge that is dead or in doubt, after
+	// somebody has looked at the sink. It is reconciled afterwards. ABORTED while an
+	// attempt is under way.
+	ResolveCharge(ctx context.Context, in *ResolveChargeRequest, opts ...grpc.CallOption) (*ResolveChargeResponse, error)
 	// GetSinkBalance reads a team's balance at the sink now.
 	GetSinkBalance(ctx context.Context, in *GetSinkBalanceRequest, opts ...grpc.CallOption) (*GetSinkBalanceResponse, error)
+	// PauseTeam stops the posting of a team's charges, or of all, at every
+	// replica. Spending and billing go on.
+	PauseTeam(ctx context.Context, in *PauseTeamRequest, opts ...grpc.CallOption) (*PauseTeamResponse, error)
+	// ResumeTeam ends a pause.
+	ResumeTeam(ctx context.Context, in *ResumeTeamRequest, opts ...grpc.CallOption) (*ResumeTeamResponse, error)
+	// ReconcileNow reads balances at the sink and reports them to billing, which
+	// compares them with its books.
+	ReconcileNow(ctx context.Context, in *ReconcileNowRequest, opts ...grpc.CallOption) (*ReconcileNowResponse, error)
 }
 
 type outboxServiceClient struct {
@@ -95,10 +111,50 @@ func (c *outboxServiceClient) RequeueCharges(ctx context.Context, in *RequeueCha
 	return out, nil
 }
 
+func (c *outboxServiceClient) ResolveCharge(ctx context.Context, in *ResolveChargeRequest, opts ...grpc.CallOption) (*ResolveChargeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResolveChargeResponse)
+	err := c.cc.Invoke(ctx, OutboxService_ResolveCharge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *outboxServiceClient) GetSinkBalance(ctx context.Context, in *GetSinkBalanceRequest, opts ...grpc.CallOption) (*GetSinkBalanceResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSinkBalanceResponse)
 	err := c.cc.Invoke(ctx, OutboxService_GetSinkBalance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *outboxServiceClient) PauseTeam(ctx context.Context, in *PauseTeamRequest, opts ...grpc.CallOption) (*PauseTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseTeamResponse)
+	err := c.cc.Invoke(ctx, OutboxService_PauseTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *outboxServiceClient) ResumeTeam(ctx context.Context, in *ResumeTeamRequest, opts ...grpc.CallOption) (*ResumeTeamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeTeamResponse)
+	err := c.cc.Invoke(ctx, OutboxService_ResumeTeam_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *outboxServiceClient) ReconcileNow(ctx context.Context, in *ReconcileNowRequest, opts ...grpc.CallOption) (*ReconcileNowResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReconcileNowResponse)
+	err := c.cc.Invoke(ctx, OutboxService_ReconcileNow_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,10 +174,22 @@ type OutboxServiceServer interface {
 	DeliverNow(context.Context, *DeliverNowRequest) (*DeliverNowResponse, error)
 	// ListDeadCharges lists charges that were refused for good, newest first.
 	ListDeadCharges(context.Context, *ListDeadChargesRequest) (*ListDeadChargesResponse, error)
-	// RequeueCharges makes dead charges due again.
+	// RequeueCharges makes dead charges due again, by id or by filter.
 	RequeueCharges(context.Context, *RequeueChargesRequest) (*RequeueChargesResponse, error)
+	// ResolveCharge settles by hand a charge that is dead or in doubt, after
+	// somebody has looked at the sink. It is reconciled afterwards. ABORTED while an
+	// attempt is under way.
+	ResolveCharge(context.Context, *ResolveChargeRequest) (*ResolveChargeResponse, error)
 	// GetSinkBalance reads a team's balance at the sink now.
 	GetSinkBalance(context.Context, *GetSinkBalanceRequest) (*GetSinkBalanceResponse, error)
+	// PauseTeam stops the posting of a team's charges, or of all, at every
+	// replica. Spending and billing go on.
+	PauseTeam(context.Context, *PauseTeamRequest) (*PauseTeamResponse, error)
+	// ResumeTeam ends a pause.
+	ResumeTeam(context.Context, *ResumeTeamRequest) (*ResumeTeamResponse, error)
+	// ReconcileNow reads balances at the sink and reports them to billing, which
+	// compares them with its books.
+	ReconcileNow(context.Context, *ReconcileNowRequest) (*ReconcileNowResponse, error)
 	mustEmbedUnimplementedOutboxServiceServer()
 }
 
@@ -144,8 +212,20 @@ func (UnimplementedOutboxServiceServer) ListDeadCharges(context.Context, *ListDe
 func (UnimplementedOutboxServiceServer) RequeueCharges(context.Context, *RequeueChargesRequest) (*RequeueChargesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RequeueCharges not implemented")
 }
+func (UnimplementedOutboxServiceServer) ResolveCharge(context.Context, *ResolveChargeRequest) (*ResolveChargeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolveCharge not implemented")
+}
 func (UnimplementedOutboxServiceServer) GetSinkBalance(context.Context, *GetSinkBalanceRequest) (*GetSinkBalanceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSinkBalance not implemented")
+}
+func (UnimplementedOutboxServiceServer) PauseTeam(context.Context, *PauseTeamRequest) (*PauseTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseTeam not implemented")
+}
+func (UnimplementedOutboxServiceServer) ResumeTeam(context.Context, *ResumeTeamRequest) (*ResumeTeamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeTeam not implemented")
+}
+func (UnimplementedOutboxServiceServer) ReconcileNow(context.Context, *ReconcileNowRequest) (*ReconcileNowResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReconcileNow not implemented")
 }
 func (UnimplementedOutboxServiceServer) mustEmbedUnimplementedOutboxServiceServer() {}
 func (UnimplementedOutboxServiceServer) testEmbeddedByValue()                       {}
@@ -240,6 +320,24 @@ func _OutboxService_RequeueCharges_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OutboxService_ResolveCharge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResolveChargeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OutboxServiceServer).ResolveCharge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OutboxService_ResolveCharge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OutboxServiceServer).ResolveCharge(ctx, req.(*ResolveChargeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OutboxService_GetSinkBalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSinkBalanceRequest)
 	if err := dec(in); err != nil {
@@ -254,6 +352,60 @@ func _OutboxService_GetSinkBalance_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OutboxServiceServer).GetSinkBalance(ctx, req.(*GetSinkBalanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OutboxService_PauseTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OutboxServiceServer).PauseTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OutboxService_PauseTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OutboxServiceServer).PauseTeam(ctx, req.(*PauseTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OutboxService_ResumeTeam_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeTeamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OutboxServiceServer).ResumeTeam(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OutboxService_ResumeTeam_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OutboxServiceServer).ResumeTeam(ctx, req.(*ResumeTeamRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OutboxService_ReconcileNow_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReconcileNowRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OutboxServiceServer).ReconcileNow(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OutboxService_ReconcileNow_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OutboxServiceServer).ReconcileNow(ctx, req.(*ReconcileNowRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -282,8 +434,24 @@ var OutboxService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OutboxService_RequeueCharges_Handler,
 		},
 		{
+			MethodName: "ResolveCharge",
+			Handler:    _OutboxService_ResolveCharge_Handler,
+		},
+		{
 			MethodName: "GetSinkBalance",
 			Handler:    _OutboxService_GetSinkBalance_Handler,
+		},
+		{
+			MethodName: "PauseTeam",
+			Handler:    _OutboxService_PauseTeam_Handler,
+		},
+		{
+			MethodName: "ResumeTeam",
+			Handler:    _OutboxService_ResumeTeam_Handler,
+		},
+		{
+			MethodName: "ReconcileNow",
+			Handler:    _OutboxService_ReconcileNow_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

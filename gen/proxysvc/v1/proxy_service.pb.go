@@ -375,6 +375,124 @@ func (x *ListModelsResponse) GetModels() []*Model {
 	return nil
 }
 
+type EndSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Required.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndSessionRequest) Reset() {
+	*x = EndSessionRequest{}
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndSessionRequest) ProtoMessage() {}
+
+func (x *EndSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndSessionRequest.ProtoReflect.Descriptor instead.
+func (*EndSessionRequest) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EndSessionRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+type EndSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keys that the session ever had, also those that had ended before.
+	Keys int32 `protobuf:"varint,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	// Requests of the session, by all of its keys.
+	Requests int64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Final cost at list price, in nano-dollars.
+	CostNanoUsd int64 `protobuf:"varint,3,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	// Requests that were not settled within 10 seconds, as a replica that died may
+	// leave them: then the cost is not final yet. 0 otherwise.
+	OpenRequests  int64 `protobuf:"varint,4,opt,name=open_requests,json=openRequests,proto3" json:"open_requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndSessionResponse) Reset() {
+	*x = EndSessionResponse{}
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndSessionResponse) ProtoMessage() {}
+
+func (x *EndSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndSessionResponse.ProtoReflect.Descriptor instead.
+func (*EndSessionResponse) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EndSessionResponse) GetKeys() int32 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *EndSessionResponse) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *EndSessionResponse) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
+func (x *EndSessionResponse) GetOpenRequests() int64 {
+	if x != nil {
+		return x.OpenRequests
+	}
+	return 0
+}
+
 type ListOpenRequestsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
@@ -388,7 +506,7 @@ type ListOpenRequestsRequest struct {
 
 func (x *ListOpenRequestsRequest) Reset() {
 	*x = ListOpenRequestsRequest{}
-	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[7]
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +518,7 @@ func (x *ListOpenRequestsRequest) String() string {
 func (*ListOpenRequestsRequest) ProtoMessage() {}
 
 func (x *ListOpenRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[7]
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +531,7 @@ func (x *ListOpenRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOpenRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListOpenRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{7}
+	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListOpenRequestsRequest) GetTeamId() string {
@@ -462,7 +580,7 @@ type OpenRequest struct {
 
 func (x *OpenRequest) Reset() {
 	*x = OpenRequest{}
-	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[8]
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +592,7 @@ func (x *OpenRequest) String() string {
 func (*OpenRequest) ProtoMessage() {}
 
 func (x *OpenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[8]
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +605,7 @@ func (x *OpenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRequest.ProtoReflect.Descriptor instead.
 func (*OpenRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{8}
+	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenRequest) GetRequestId() string {
@@ -555,7 +673,7 @@ type ListOpenRequestsResponse struct {
 
 func (x *ListOpenRequestsResponse) Reset() {
 	*x = ListOpenRequestsResponse{}
-	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[9]
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +685,7 @@ func (x *ListOpenRequestsResponse) String() string {
 func (*ListOpenRequestsResponse) ProtoMessage() {}
 
 func (x *ListOpenRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[9]
+	mi := &file_proxysvc_v1_proxy_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +698,7 @@ func (x *ListOpenRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOpenRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListOpenRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{9}
+	return file_proxysvc_v1_proxy_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListOpenRequestsResponse) GetOpenRequests() []*OpenRequest {
@@ -612,7 +730,14 @@ const file_proxysvc_v1_proxy_service_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\"@\n" +
 	"\x12ListModelsResponse\x12*\n" +
-	"\x06models\x18\x01 \x03(\v2\x12.proxysvc.v1.ModelR\x06models\"\x7f\n" +
+	"\x06models\x18\x01 \x03(\v2\x12.proxysvc.v1.ModelR\x06models\",\n" +
+	"\x11EndSessionRequest\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\"\x8d\x01\n" +
+	"\x12EndSessionResponse\x12\x12\n" +
+	"\x04keys\x18\x01 \x01(\x05R\x04keys\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x03R\brequests\x12\"\n" +
+	"\rcost_nano_usd\x18\x03 \x01(\x03R\vcostNanoUsd\x12#\n" +
+	"\ropen_requests\x18\x04 \x01(\x03R\fopenRequests\"\x7f\n" +
 	"\x17ListOpenRequestsRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x15\n" +
@@ -630,13 +755,15 @@ const file_proxysvc_v1_proxy_service_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"Y\n" +
 	"\x18ListOpenRequestsResponse\x12=\n" +
-	"\ropen_requests\x18\x01 \x03(\v2\x18.proxysvc.v1.OpenRequestR\fopenRequests2\xea\x03\n" +
+	"\ropen_requests\x18\x01 \x03(\v2\x18.proxysvc.v1.OpenRequestR\fopenRequests2\xe0\x04\n" +
 	"\fProxyService\x12z\n" +
 	"\rCreateMessage\x12!.proxysvc.v1.CreateMessageRequest\x1a\".proxysvc.v1.CreateMessageResponse\" \x82\xd3\xe4\x93\x02\x1a:\x04bodyb\x04body\"\f/v1/messages0\x01\x12\x7f\n" +
 	"\vCountTokens\x12\x1f.proxysvc.v1.CountTokensRequest\x1a .proxysvc.v1.CountTokensResponse\"-\x82\xd3\xe4\x93\x02':\x04bodyb\x04body\"\x19/v1/messages/count_tokens\x12a\n" +
 	"\n" +
 	"ListModels\x12\x1e.proxysvc.v1.ListModelsRequest\x1a\x1f.proxysvc.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/models\x12z\n" +
+	"/v1/models\x12t\n" +
+	"\n" +
+	"EndSession\x12\x1e.proxysvc.v1.EndSessionRequest\x1a\x1f.proxysvc.v1.EndSessionResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/sessions/{user_id}:end\x12z\n" +
 	"\x10ListOpenRequests\x12$.proxysvc.v1.ListOpenRequestsRequest\x1a%.proxysvc.v1.ListOpenRequestsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/open_requestsB\xb1\x01\n" +
 	"\x0fcom.proxysvc.v1B\x11ProxyServiceProtoP\x01Z>github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1;proxysvcv1\xa2\x02\x03PXX\xaa\x02\vProxysvc.V1\xca\x02\vProxysvc\\V1\xe2\x02\x17Proxysvc\\V1\\GPBMetadata\xea\x02\fProxysvc::V1b\x06proto3"
 
@@ -652,7 +779,7 @@ func file_proxysvc_v1_proxy_service_proto_rawDescGZIP() []byte {
 	return file_proxysvc_v1_proxy_service_proto_rawDescData
 }
 
-var file_proxysvc_v1_proxy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proxysvc_v1_proxy_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_proxysvc_v1_proxy_service_proto_goTypes = []any{
 	(*CreateMessageRequest)(nil),     // 0: proxysvc.v1.CreateMessageRequest
 	(*CreateMessageResponse)(nil),    // 1: proxysvc.v1.CreateMessageResponse
@@ -661,30 +788,34 @@ var file_proxysvc_v1_proxy_service_proto_goTypes = []any{
 	(*ListModelsRequest)(nil),        // 4: proxysvc.v1.ListModelsRequest
 	(*Model)(nil),                    // 5: proxysvc.v1.Model
 	(*ListModelsResponse)(nil),       // 6: proxysvc.v1.ListModelsResponse
-	(*ListOpenRequestsRequest)(nil),  // 7: proxysvc.v1.ListOpenRequestsRequest
-	(*OpenRequest)(nil),              // 8: proxysvc.v1.OpenRequest
-	(*ListOpenRequestsResponse)(nil), // 9: proxysvc.v1.ListOpenRequestsResponse
-	(*httpbody.HttpBody)(nil),        // 10: google.api.HttpBody
-	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
+	(*EndSessionRequest)(nil),        // 7: proxysvc.v1.EndSessionRequest
+	(*EndSessionResponse)(nil),       // 8: proxysvc.v1.EndSessionResponse
+	(*ListOpenRequestsRequest)(nil),  // 9: proxysvc.v1.ListOpenRequestsRequest
+	(*OpenRequest)(nil),              // 10: proxysvc.v1.OpenRequest
+	(*ListOpenRequestsResponse)(nil), // 11: proxysvc.v1.ListOpenRequestsResponse
+	(*httpbody.HttpBody)(nil),        // 12: google.api.HttpBody
+	(*timestamppb.Timestamp)(nil),    // 13: google.protobuf.Timestamp
 }
 var file_proxysvc_v1_proxy_service_proto_depIdxs = []int32{
-	10, // 0: proxysvc.v1.CreateMessageRequest.body:type_name -> google.api.HttpBody
-	10, // 1: proxysvc.v1.CreateMessageResponse.body:type_name -> google.api.HttpBody
-	10, // 2: proxysvc.v1.CountTokensRequest.body:type_name -> google.api.HttpBody
-	10, // 3: proxysvc.v1.CountTokensResponse.body:type_name -> google.api.HttpBody
+	12, // 0: proxysvc.v1.CreateMessageRequest.body:type_name -> google.api.HttpBody
+	12, // 1: proxysvc.v1.CreateMessageResponse.body:type_name -> google.api.HttpBody
+	12, // 2: proxysvc.v1.CountTokensRequest.body:type_name -> google.api.HttpBody
+	12, // 3: proxysvc.v1.CountTokensResponse.body:type_name -> google.api.HttpBody
 	5,  // 4: proxysvc.v1.ListModelsResponse.models:type_name -> proxysvc.v1.Model
-	11, // 5: proxysvc.v1.OpenRequest.started_at:type_name -> google.protobuf.Timestamp
-	8,  // 6: proxysvc.v1.ListOpenRequestsResponse.open_requests:type_name -> proxysvc.v1.OpenRequest
+	13, // 5: proxysvc.v1.OpenRequest.started_at:type_name -> google.protobuf.Timestamp
+	10, // 6: proxysvc.v1.ListOpenRequestsResponse.open_requests:type_name -> proxysvc.v1.OpenRequest
 	0,  // 7: proxysvc.v1.ProxyService.CreateMessage:input_type -> proxysvc.v1.CreateMessageRequest
 	2,  // 8: proxysvc.v1.ProxyService.CountTokens:input_type -> proxysvc.v1.CountTokensRequest
 	4,  // 9: proxysvc.v1.ProxyService.ListModels:input_type -> proxysvc.v1.ListModelsRequest
-	7,  // 10: proxysvc.v1.ProxyService.ListOpenRequests:input_type -> proxysvc.v1.ListOpenRequestsRequest
-	1,  // 11: proxysvc.v1.ProxyService.CreateMessage:output_type -> proxysvc.v1.CreateMessageResponse
-	3,  // 12: proxysvc.v1.ProxyService.CountTokens:output_type -> proxysvc.v1.CountTokensResponse
-	6,  // 13: proxysvc.v1.ProxyService.ListModels:output_type -> proxysvc.v1.ListModelsResponse
-	9,  // 14: proxysvc.v1.ProxyService.ListOpenRequests:output_type -> proxysvc.v1.ListOpenRequestsResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
+	7,  // 10: proxysvc.v1.ProxyService.EndSession:input_type -> proxysvc.v1.EndSessionRequest
+	9,  // 11: proxysvc.v1.ProxyService.ListOpenRequests:input_type -> proxysvc.v1.ListOpenRequestsRequest
+	1,  // 12: proxysvc.v1.ProxyService.CreateMessage:output_type -> proxysvc.v1.CreateMessageResponse
+	3,  // 13: proxysvc.v1.ProxyService.CountTokens:output_type -> proxysvc.v1.CountTokensResponse
+	6,  // 14: proxysvc.v1.ProxyService.ListModels:output_type -> proxysvc.v1.ListModelsResponse
+	8,  // 15: proxysvc.v1.ProxyService.EndSession:output_type -> proxysvc.v1.EndSessionResponse
+	11, // 16: proxysvc.v1.ProxyService.ListOpenRequests:output_type -> proxysvc.v1.ListOpenRequestsResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -701,7 +832,7 @@ func file_proxysvc_v1_proxy_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proxysvc_v1_proxy_service_proto_rawDesc), len(file_proxysvc_v1_proxy_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	ProxyService_CreateMessage_FullMethodName    = "/proxysvc.v1.ProxyService/CreateMessage"
 	ProxyService_CountTokens_FullMethodName      = "/proxysvc.v1.ProxyService/CountTokens"
 	ProxyService_ListModels_FullMethodName       = "/proxysvc.v1.ProxyService/ListModels"
+	ProxyService_EndSession_FullMethodName       = "/proxysvc.v1.ProxyService/EndSession"
 	ProxyService_ListOpenRequests_FullMethodName = "/proxysvc.v1.ProxyService/ListOpenRequests"
 )
 
@@ -47,6 +48,11 @@ type ProxyServiceClient interface {
 	CountTokens(ctx context.Context, in *CountTokensRequest, opts ...grpc.CallOption) (*CountTokensResponse, error)
 	// ListModels lists the models that the key may use.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
+	// EndSession revokes every key of a session, ends its streams on every replica
+	// with a typed error, waits until all of its requests are settled, and tells
+	// what the session has cost. Repeating it changes nothing; while Postgres is slow,
+	// it may tell of a request more.
+	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error)
 	// ListOpenRequests lists the requests in flight on every replica, oldest
 	// first.
 	ListOpenRequests(ctx context.Context, in *ListOpenRequestsRequest, opts ...grpc.CallOption) (*ListOpenRequestsResponse, error)
@@ -99,6 +105,16 @@ func (c *proxyServiceClient) ListModels(ctx context.Context, in *ListModelsReque
 	return out, nil
 }
 
+func (c *proxyServiceClient) EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndSessionResponse)
+	err := c.cc.Invoke(ctx, ProxyService_EndSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *proxyServiceClient) ListOpenRequests(ctx context.Context, in *ListOpenRequestsRequest, opts ...grpc.CallOption) (*ListOpenRequestsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListOpenRequestsResponse)
@@ -129,6 +145,11 @@ type ProxyServiceServer interface {
 	CountTokens(context.Context, *CountTokensRequest) (*CountTokensResponse, error)
 	// ListModels lists the models that the key may use.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
+	// EndSession revokes every key of a session, ends its streams on every replica
+	// with a typed error, waits until all of its requests are settled, and tells
+	// what the session has cost. Repeating it changes nothing; while Postgres is slow,
+	// it may tell of a request more.
+	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
 	// ListOpenRequests lists the requests in flight on every replica, oldest
 	// first.
 	ListOpenRequests(context.Context, *ListOpenRequestsRequest) (*ListOpenRequestsResponse, error)
@@ -150,6 +171,9 @@ func (UnimplementedProxyServiceServer) CountTokens(context.Context, *CountTokens
 }
 func (UnimplementedProxyServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
+}
+func (UnimplementedProxyServiceServer) EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndSession not implemented")
 }
 func (UnimplementedProxyServiceServer) ListOpenRequests(context.Context, *ListOpenRequestsRequest) (*ListOpenRequestsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOpenRequests not implemented")
@@ -222,6 +246,24 @@ func _ProxyService_ListModels_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ProxyService_EndSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProxyServiceServer).EndSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProxyService_EndSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProxyServiceServer).EndSession(ctx, req.(*EndSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ProxyService_ListOpenRequests_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListOpenRequestsRequest)
 	if err := dec(in); err != nil {
@@ -254,6 +296,10 @@ var ProxyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListModels",
 			Handler:    _ProxyService_ListModels_Handler,
+		},
+		{
+			MethodName: "EndSession",
+			Handler:    _ProxyService_EndSession_Handler,
 		},
 		{
 			MethodName: "ListOpenRequests",

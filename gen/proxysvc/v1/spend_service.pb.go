@@ -40,6 +40,9 @@ const (
 	SpendStatus_SPEND_STATUS_STOPPED SpendStatus = 5
 	// The replica died; another one settled from the usage last seen.
 	SpendStatus_SPEND_STATUS_ABANDONED SpendStatus = 6
+	// A correction: usage and cost are the differences to what another row says
+	// of the request, and may be negative.
+	SpendStatus_SPEND_STATUS_ADJUSTED SpendStatus = 7
 )
 
 // Enum value maps for SpendStatus.
@@ -52,6 +55,7 @@ var (
 		4: "SPEND_STATUS_ABORTED",
 		5: "SPEND_STATUS_STOPPED",
 		6: "SPEND_STATUS_ABANDONED",
+		7: "SPEND_STATUS_ADJUSTED",
 	}
 	SpendStatus_value = map[string]int32{
 		"SPEND_STATUS_UNSPECIFIED": 0,
@@ -61,6 +65,7 @@ var (
 		"SPEND_STATUS_ABORTED":     4,
 		"SPEND_STATUS_STOPPED":     5,
 		"SPEND_STATUS_ABANDONED":   6,
+		"SPEND_STATUS_ADJUSTED":    7,
 	}
 )
 
@@ -108,9 +113,11 @@ type Usage struct {
 	// Geography that was served, e.g. "us". Empty: not reported.
 	InferenceGeo string `protobuf:"bytes,8,opt,name=inference_geo,json=inferenceGeo,proto3" json:"inference_geo,omitempty"`
 	// Tier that was served, e.g. "standard", "priority", "batch".
-	ServiceTier   string `protobuf:"bytes,9,opt,name=service_tier,json=serviceTier,proto3" json:"service_tier,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ServiceTier string `protobuf:"bytes,9,opt,name=service_tier,json=serviceTier,proto3" json:"service_tier,omitempty"`
+	// Part of output_tokens.
+	ReasoningTokens int64 `protobuf:"varint,10,opt,name=reasoning_tokens,json=reasoningTokens,proto3" json:"reasoning_tokens,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
@@ -206,6 +213,480 @@ func (x *Usage) GetServiceTier() string {
 	return ""
 }
 
+func (x *Usage) GetReasoningTokens() int64 {
+	if x != nil {
+		return x.ReasoningTokens
+	}
+	return 0
+}
+
+type ListPricesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this model, by its name or by a part of it. Empty: all.
+	Model         string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPricesRequest) Reset() {
+	*x = ListPricesRequest{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPricesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPricesRequest) ProtoMessage() {}
+
+func (x *ListPricesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPricesRequest.ProtoReflect.Descriptor instead.
+func (*ListPricesRequest) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListPricesRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+// Price is what a model costs from a day on, in nano-dollars per million tokens.
+type Price struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of the model.
+	Models []string `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
+	// As config.yaml names it: "anthropic", "openai".
+	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	// First day, UTC. Absent: from the beginning.
+	From *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// Prompts with more tokens cost this. 0: any.
+	AbovePromptTokens    int64 `protobuf:"varint,4,opt,name=above_prompt_tokens,json=abovePromptTokens,proto3" json:"above_prompt_tokens,omitempty"`
+	InputNanoUsd         int64 `protobuf:"varint,5,opt,name=input_nano_usd,json=inputNanoUsd,proto3" json:"input_nano_usd,omitempty"`
+	OutputNanoUsd        int64 `protobuf:"varint,6,opt,name=output_nano_usd,json=outputNanoUsd,proto3" json:"output_nano_usd,omitempty"`
+	CacheReadNanoUsd     int64 `protobuf:"varint,7,opt,name=cache_read_nano_usd,json=cacheReadNanoUsd,proto3" json:"cache_read_nano_usd,omitempty"`
+	CacheWrite_5MNanoUsd int64 `protobuf:"varint,8,opt,name=cache_write_5m_nano_usd,json=cacheWrite5mNanoUsd,proto3" json:"cache_write_5m_nano_usd,omitempty"`
+	CacheWrite_1HNanoUsd int64 `protobuf:"varint,9,opt,name=cache_write_1h_nano_usd,json=cacheWrite1hNanoUsd,proto3" json:"cache_write_1h_nano_usd,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *Price) Reset() {
+	*x = Price{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Price) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Price) ProtoMessage() {}
+
+func (x *Price) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Price.ProtoReflect.Descriptor instead.
+func (*Price) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Price) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+func (x *Price) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Price) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Price) GetAbovePromptTokens() int64 {
+	if x != nil {
+		return x.AbovePromptTokens
+	}
+	return 0
+}
+
+func (x *Price) GetInputNanoUsd() int64 {
+	if x != nil {
+		return x.InputNanoUsd
+	}
+	return 0
+}
+
+func (x *Price) GetOutputNanoUsd() int64 {
+	if x != nil {
+		return x.OutputNanoUsd
+	}
+	return 0
+}
+
+func (x *Price) GetCacheReadNanoUsd() int64 {
+	if x != nil {
+		return x.CacheReadNanoUsd
+	}
+	return 0
+}
+
+func (x *Price) GetCacheWrite_5MNanoUsd() int64 {
+	if x != nil {
+		return x.CacheWrite_5MNanoUsd
+	}
+	return 0
+}
+
+func (x *Price) GetCacheWrite_1HNanoUsd() int64 {
+	if x != nil {
+		return x.CacheWrite_1HNanoUsd
+	}
+	return 0
+}
+
+type ListPricesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the list.
+	Version       string   `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Prices        []*Price `protobuf:"bytes,2,rep,name=prices,proto3" json:"prices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPricesResponse) Reset() {
+	*x = ListPricesResponse{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPricesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPricesResponse) ProtoMessage() {}
+
+func (x *ListPricesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPricesResponse.ProtoReflect.Descriptor instead.
+func (*ListPricesResponse) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListPricesResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ListPricesResponse) GetPrices() []*Price {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
+type CalculateCostRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Model string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	Usage *Usage                 `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Instant of the request. Absent: now.
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalculateCostRequest) Reset() {
+	*x = CalculateCostRequest{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalculateCostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalculateCostRequest) ProtoMessage() {}
+
+func (x *CalculateCostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalculateCostRequest.ProtoReflect.Descriptor instead.
+func (*CalculateCostRequest) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CalculateCostRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CalculateCostRequest) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *CalculateCostRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+type CalculateCostResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	CostNanoUsd int64                  `protobuf:"varint,1,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	// By pool; the sum is cost_nano_usd.
+	BreakdownNanoUsd map[string]int64 `protobuf:"bytes,2,rep,name=breakdown_nano_usd,json=breakdownNanoUsd,proto3" json:"breakdown_nano_usd,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	PriceVersion     string           `protobuf:"bytes,3,opt,name=price_version,json=priceVersion,proto3" json:"price_version,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *CalculateCostResponse) Reset() {
+	*x = CalculateCostResponse{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalculateCostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalculateCostResponse) ProtoMessage() {}
+
+func (x *CalculateCostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalculateCostResponse.ProtoReflect.Descriptor instead.
+func (*CalculateCostResponse) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CalculateCostResponse) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
+func (x *CalculateCostResponse) GetBreakdownNanoUsd() map[string]int64 {
+	if x != nil {
+		return x.BreakdownNanoUsd
+	}
+	return nil
+}
+
+func (x *CalculateCostResponse) GetPriceVersion() string {
+	if x != nil {
+		return x.PriceVersion
+	}
+	return ""
+}
+
+type CorrectPricesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the upstream was asked for it. Required.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Rows that ended from here on. Required.
+	From *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Rows that ended before. Absent: now.
+	To *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	// True: only say what would change.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CorrectPricesRequest) Reset() {
+	*x = CorrectPricesRequest{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CorrectPricesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CorrectPricesRequest) ProtoMessage() {}
+
+func (x *CorrectPricesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CorrectPricesRequest.ProtoReflect.Descriptor instead.
+func (*CorrectPricesRequest) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CorrectPricesRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CorrectPricesRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *CorrectPricesRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *CorrectPricesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type CorrectPricesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rows that were looked at, and those that differ.
+	Rows      int64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	Corrected int64 `protobuf:"varint,2,opt,name=corrected,proto3" json:"corrected,omitempty"`
+	// Sum of the differences; negative: too much was charged.
+	DifferenceNanoUsd int64 `protobuf:"varint,3,opt,name=difference_nano_usd,json=differenceNanoUsd,proto3" json:"difference_nano_usd,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *CorrectPricesResponse) Reset() {
+	*x = CorrectPricesResponse{}
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CorrectPricesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CorrectPricesResponse) ProtoMessage() {}
+
+func (x *CorrectPricesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CorrectPricesResponse.ProtoReflect.Descriptor instead.
+func (*CorrectPricesResponse) Descriptor() ([]byte, []int) {
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CorrectPricesResponse) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *CorrectPricesResponse) GetCorrected() int64 {
+	if x != nil {
+		return x.Corrected
+	}
+	return 0
+}
+
+func (x *CorrectPricesResponse) GetDifferenceNanoUsd() int64 {
+	if x != nil {
+		return x.DifferenceNanoUsd
+	}
+	return 0
+}
+
 // SpendRow is one upstream request on the ledger. Rows are never edited.
 type SpendRow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -247,17 +728,28 @@ type SpendRow struct {
 	ErrorType string                 `protobuf:"bytes,21,opt,name=error_type,json=errorType,proto3" json:"error_type,omitempty"`
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// First byte of the answer. Absent: none arrived.
-	FirstByteAt   *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=first_byte_at,json=firstByteAt,proto3" json:"first_byte_at,omitempty"`
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
-	Tags          []string               `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty"`
-	UserAgent     string                 `protobuf:"bytes,26,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FirstByteAt *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=first_byte_at,json=firstByteAt,proto3" json:"first_byte_at,omitempty"`
+	EndedAt     *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Tags        []string               `protobuf:"bytes,25,rep,name=tags,proto3" json:"tags,omitempty"`
+	UserAgent   string                 `protobuf:"bytes,26,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// How often the request was sent again before, to this deployment or others.
+	Retries int32 `protobuf:"varint,27,opt,name=retries,proto3" json:"retries,omitempty"`
+	// The request whose row this one corrects. Empty: it is a request's own row.
+	Adjusts string `protobuf:"bytes,28,opt,name=adjusts,proto3" json:"adjusts,omitempty"`
+	// Ids and agent headers that the client sent: user_id (of metadata),
+	// session_id, trace_id, call_id, client_request_id, end_user, app, retry_count,
+	// sdk_lang.
+	Client map[string]string `protobuf:"bytes,29,rep,name=client,proto3" json:"client,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Cost by pool in nano-dollars: input, output, cache_read, cache_write_5m,
+	// cache_write_1h, web_search. The sum is cost_nano_usd; empty for corrections.
+	CostBreakdownNanoUsd map[string]int64 `protobuf:"bytes,30,rep,name=cost_breakdown_nano_usd,json=costBreakdownNanoUsd,proto3" json:"cost_breakdown_nano_usd,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SpendRow) Reset() {
 	*x = SpendRow{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[1]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +761,7 @@ func (x *SpendRow) String() string {
 func (*SpendRow) ProtoMessage() {}
 
 func (x *SpendRow) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[1]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +774,7 @@ func (x *SpendRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpendRow.ProtoReflect.Descriptor instead.
 func (*SpendRow) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{1}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SpendRow) GetLogId() int64 {
@@ -467,6 +959,34 @@ func (x *SpendRow) GetUserAgent() string {
 	return ""
 }
 
+func (x *SpendRow) GetRetries() int32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *SpendRow) GetAdjusts() string {
+	if x != nil {
+		return x.Adjusts
+	}
+	return ""
+}
+
+func (x *SpendRow) GetClient() map[string]string {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+func (x *SpendRow) GetCostBreakdownNanoUsd() map[string]int64 {
+	if x != nil {
+		return x.CostBreakdownNanoUsd
+	}
+	return nil
+}
+
 type ListLogsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only logs with a greater log_id.
@@ -479,7 +999,7 @@ type ListLogsRequest struct {
 
 func (x *ListLogsRequest) Reset() {
 	*x = ListLogsRequest{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[2]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +1011,7 @@ func (x *ListLogsRequest) String() string {
 func (*ListLogsRequest) ProtoMessage() {}
 
 func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[2]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +1024,7 @@ func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLogsRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{2}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListLogsRequest) GetAfterLogId() int64 {
@@ -537,7 +1057,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[3]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +1069,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[3]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +1082,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{3}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Log) GetLogId() int64 {
@@ -609,7 +1129,7 @@ type ListLogsResponse struct {
 
 func (x *ListLogsResponse) Reset() {
 	*x = ListLogsResponse{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[4]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +1141,7 @@ func (x *ListLogsResponse) String() string {
 func (*ListLogsResponse) ProtoMessage() {}
 
 func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[4]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +1154,7 @@ func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLogsResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{4}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListLogsResponse) GetLogs() []*Log {
@@ -656,7 +1176,7 @@ type ReadSpendRequest struct {
 
 func (x *ReadSpendRequest) Reset() {
 	*x = ReadSpendRequest{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[5]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +1188,7 @@ func (x *ReadSpendRequest) String() string {
 func (*ReadSpendRequest) ProtoMessage() {}
 
 func (x *ReadSpendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[5]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +1201,7 @@ func (x *ReadSpendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSpendRequest.ProtoReflect.Descriptor instead.
 func (*ReadSpendRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{5}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadSpendRequest) GetLogId() int64 {
@@ -718,7 +1238,7 @@ type ReadSpendResponse struct {
 
 func (x *ReadSpendResponse) Reset() {
 	*x = ReadSpendResponse{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[6]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1250,7 @@ func (x *ReadSpendResponse) String() string {
 func (*ReadSpendResponse) ProtoMessage() {}
 
 func (x *ReadSpendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[6]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1263,7 @@ func (x *ReadSpendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadSpendResponse.ProtoReflect.Descriptor instead.
 func (*ReadSpendResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{6}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadSpendResponse) GetRows() []*SpendRow {
@@ -787,7 +1307,7 @@ type ListSpendRequest struct {
 
 func (x *ListSpendRequest) Reset() {
 	*x = ListSpendRequest{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[7]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1319,7 @@ func (x *ListSpendRequest) String() string {
 func (*ListSpendRequest) ProtoMessage() {}
 
 func (x *ListSpendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[7]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1332,7 @@ func (x *ListSpendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSpendRequest.ProtoReflect.Descriptor instead.
 func (*ListSpendRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{7}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSpendRequest) GetTeamId() string {
@@ -882,7 +1402,7 @@ type ListSpendResponse struct {
 
 func (x *ListSpendResponse) Reset() {
 	*x = ListSpendResponse{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[8]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1414,7 @@ func (x *ListSpendResponse) String() string {
 func (*ListSpendResponse) ProtoMessage() {}
 
 func (x *ListSpendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[8]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1427,7 @@ func (x *ListSpendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSpendResponse.ProtoReflect.Descriptor instead.
 func (*ListSpendResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{8}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSpendResponse) GetRows() []*SpendRow {
@@ -939,7 +1459,7 @@ type GetSpendReportRequest struct {
 
 func (x *GetSpendReportRequest) Reset() {
 	*x = GetSpendReportRequest{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[9]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1471,7 @@ func (x *GetSpendReportRequest) String() string {
 func (*GetSpendReportRequest) ProtoMessage() {}
 
 func (x *GetSpendReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[9]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1484,7 @@ func (x *GetSpendReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSpendReportRequest.ProtoReflect.Descriptor instead.
 func (*GetSpendReportRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{9}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetSpendReportRequest) GetGroupBy() string {
@@ -1011,7 +1531,7 @@ type SpendTotal struct {
 
 func (x *SpendTotal) Reset() {
 	*x = SpendTotal{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[10]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1543,7 @@ func (x *SpendTotal) String() string {
 func (*SpendTotal) ProtoMessage() {}
 
 func (x *SpendTotal) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[10]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1556,7 @@ func (x *SpendTotal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpendTotal.ProtoReflect.Descriptor instead.
 func (*SpendTotal) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{10}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SpendTotal) GetId() string {
@@ -1083,7 +1603,7 @@ type GetSpendReportResponse struct {
 
 func (x *GetSpendReportResponse) Reset() {
 	*x = GetSpendReportResponse{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[11]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1615,7 @@ func (x *GetSpendReportResponse) String() string {
 func (*GetSpendReportResponse) ProtoMessage() {}
 
 func (x *GetSpendReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[11]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1628,7 @@ func (x *GetSpendReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSpendReportResponse.ProtoReflect.Descriptor instead.
 func (*GetSpendReportResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{11}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetSpendReportResponse) GetTotals() []*SpendTotal {
@@ -1129,7 +1649,7 @@ type GetAccountRequest struct {
 
 func (x *GetAccountRequest) Reset() {
 	*x = GetAccountRequest{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[12]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1661,7 @@ func (x *GetAccountRequest) String() string {
 func (*GetAccountRequest) ProtoMessage() {}
 
 func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[12]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1674,7 @@ func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccountRequest.ProtoReflect.Descriptor instead.
 func (*GetAccountRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{12}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetAccountRequest) GetKind() string {
@@ -1187,7 +1707,7 @@ type GetAccountResponse struct {
 
 func (x *GetAccountResponse) Reset() {
 	*x = GetAccountResponse{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[13]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1719,7 @@ func (x *GetAccountResponse) String() string {
 func (*GetAccountResponse) ProtoMessage() {}
 
 func (x *GetAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[13]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1732,7 @@ func (x *GetAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccountResponse.ProtoReflect.Descriptor instead.
 func (*GetAccountResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{13}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetAccountResponse) GetKind() string {
@@ -1265,7 +1785,7 @@ type AuditSpendRequest struct {
 
 func (x *AuditSpendRequest) Reset() {
 	*x = AuditSpendRequest{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[14]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1797,7 @@ func (x *AuditSpendRequest) String() string {
 func (*AuditSpendRequest) ProtoMessage() {}
 
 func (x *AuditSpendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[14]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1810,7 @@ func (x *AuditSpendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSpendRequest.ProtoReflect.Descriptor instead.
 func (*AuditSpendRequest) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{14}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{21}
 }
 
 type AuditSpendResponse struct {
@@ -1311,7 +1831,7 @@ type AuditSpendResponse struct {
 
 func (x *AuditSpendResponse) Reset() {
 	*x = AuditSpendResponse{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[15]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1843,7 @@ func (x *AuditSpendResponse) String() string {
 func (*AuditSpendResponse) ProtoMessage() {}
 
 func (x *AuditSpendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[15]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1856,7 @@ func (x *AuditSpendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditSpendResponse.ProtoReflect.Descriptor instead.
 func (*AuditSpendResponse) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{15}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AuditSpendResponse) GetLogs() int64 {
@@ -1400,7 +1920,7 @@ type TeamSpend struct {
 
 func (x *TeamSpend) Reset() {
 	*x = TeamSpend{}
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[16]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1932,7 @@ func (x *TeamSpend) String() string {
 func (*TeamSpend) ProtoMessage() {}
 
 func (x *TeamSpend) ProtoReflect() protoreflect.Message {
-	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[16]
+	mi := &file_proxysvc_v1_spend_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1945,7 @@ func (x *TeamSpend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamSpend.ProtoReflect.Descriptor instead.
 func (*TeamSpend) Descriptor() ([]byte, []int) {
-	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{16}
+	return file_proxysvc_v1_spend_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TeamSpend) GetTeamId() string {
@@ -1453,7 +1973,7 @@ var File_proxysvc_v1_spend_service_proto protoreflect.FileDescriptor
 
 const file_proxysvc_v1_spend_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fproxysvc/v1/spend_service.proto\x12\vproxysvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x03\n" +
+	"\x1fproxysvc/v1/spend_service.proto\x12\vproxysvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
 	"\x05Usage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x125\n" +
@@ -1463,7 +1983,44 @@ const file_proxysvc_v1_spend_service_proto_rawDesc = "" +
 	"\x13web_search_requests\x18\x06 \x01(\x03R\x11webSearchRequests\x12\x14\n" +
 	"\x05speed\x18\a \x01(\tR\x05speed\x12#\n" +
 	"\rinference_geo\x18\b \x01(\tR\finferenceGeo\x12!\n" +
-	"\fservice_tier\x18\t \x01(\tR\vserviceTier\"\xf3\x06\n" +
+	"\fservice_tier\x18\t \x01(\tR\vserviceTier\x12)\n" +
+	"\x10reasoning_tokens\x18\n" +
+	" \x01(\x03R\x0freasoningTokens\")\n" +
+	"\x11ListPricesRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\"\x84\x03\n" +
+	"\x05Price\x12\x16\n" +
+	"\x06models\x18\x01 \x03(\tR\x06models\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x12.\n" +
+	"\x04from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12.\n" +
+	"\x13above_prompt_tokens\x18\x04 \x01(\x03R\x11abovePromptTokens\x12$\n" +
+	"\x0einput_nano_usd\x18\x05 \x01(\x03R\finputNanoUsd\x12&\n" +
+	"\x0foutput_nano_usd\x18\x06 \x01(\x03R\routputNanoUsd\x12-\n" +
+	"\x13cache_read_nano_usd\x18\a \x01(\x03R\x10cacheReadNanoUsd\x124\n" +
+	"\x17cache_write_5m_nano_usd\x18\b \x01(\x03R\x13cacheWrite5mNanoUsd\x124\n" +
+	"\x17cache_write_1h_nano_usd\x18\t \x01(\x03R\x13cacheWrite1hNanoUsd\"Z\n" +
+	"\x12ListPricesResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12*\n" +
+	"\x06prices\x18\x02 \x03(\v2\x12.proxysvc.v1.PriceR\x06prices\"\x82\x01\n" +
+	"\x14CalculateCostRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12(\n" +
+	"\x05usage\x18\x02 \x01(\v2\x12.proxysvc.v1.UsageR\x05usage\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x8d\x02\n" +
+	"\x15CalculateCostResponse\x12\"\n" +
+	"\rcost_nano_usd\x18\x01 \x01(\x03R\vcostNanoUsd\x12f\n" +
+	"\x12breakdown_nano_usd\x18\x02 \x03(\v28.proxysvc.v1.CalculateCostResponse.BreakdownNanoUsdEntryR\x10breakdownNanoUsd\x12#\n" +
+	"\rprice_version\x18\x03 \x01(\tR\fpriceVersion\x1aC\n" +
+	"\x15BreakdownNanoUsdEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa1\x01\n" +
+	"\x14CorrectPricesRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12.\n" +
+	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"y\n" +
+	"\x15CorrectPricesResponse\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x1c\n" +
+	"\tcorrected\x18\x02 \x01(\x03R\tcorrected\x12.\n" +
+	"\x13difference_nano_usd\x18\x03 \x01(\x03R\x11differenceNanoUsd\"\xce\t\n" +
 	"\bSpendRow\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x03R\x05logId\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x1d\n" +
@@ -1499,7 +2056,17 @@ const file_proxysvc_v1_spend_service_proto_rawDesc = "" +
 	"\bended_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x12\n" +
 	"\x04tags\x18\x19 \x03(\tR\x04tags\x12\x1d\n" +
 	"\n" +
-	"user_agent\x18\x1a \x01(\tR\tuserAgent\"P\n" +
+	"user_agent\x18\x1a \x01(\tR\tuserAgent\x12\x18\n" +
+	"\aretries\x18\x1b \x01(\x05R\aretries\x12\x18\n" +
+	"\aadjusts\x18\x1c \x01(\tR\aadjusts\x129\n" +
+	"\x06client\x18\x1d \x03(\v2!.proxysvc.v1.SpendRow.ClientEntryR\x06client\x12f\n" +
+	"\x17cost_breakdown_nano_usd\x18\x1e \x03(\v2/.proxysvc.v1.SpendRow.CostBreakdownNanoUsdEntryR\x14costBreakdownNanoUsd\x1a9\n" +
+	"\vClientEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aG\n" +
+	"\x19CostBreakdownNanoUsdEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"P\n" +
 	"\x0fListLogsRequest\x12 \n" +
 	"\fafter_log_id\x18\x01 \x01(\x03R\n" +
 	"afterLogId\x12\x1b\n" +
@@ -1573,7 +2140,7 @@ const file_proxysvc_v1_spend_service_proto_rawDesc = "" +
 	"\tTeamSpend\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x03R\brequests\x12\"\n" +
-	"\rcost_nano_usd\x18\x03 \x01(\x03R\vcostNanoUsd*\xce\x01\n" +
+	"\rcost_nano_usd\x18\x03 \x01(\x03R\vcostNanoUsd*\xe9\x01\n" +
 	"\vSpendStatus\x12\x1c\n" +
 	"\x18SPEND_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SPEND_STATUS_COMPLETED\x10\x01\x12\x17\n" +
@@ -1581,14 +2148,20 @@ const file_proxysvc_v1_spend_service_proto_rawDesc = "" +
 	"\x18SPEND_STATUS_INTERRUPTED\x10\x03\x12\x18\n" +
 	"\x14SPEND_STATUS_ABORTED\x10\x04\x12\x18\n" +
 	"\x14SPEND_STATUS_STOPPED\x10\x05\x12\x1a\n" +
-	"\x16SPEND_STATUS_ABANDONED\x10\x062\x8e\x05\n" +
+	"\x16SPEND_STATUS_ABANDONED\x10\x06\x12\x19\n" +
+	"\x15SPEND_STATUS_ADJUSTED\x10\a2\xe1\a\n" +
 	"\fSpendService\x12_\n" +
 	"\bListLogs\x12\x1c.proxysvc.v1.ListLogsRequest\x1a\x1d.proxysvc.v1.ListLogsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/spend/logs\x12p\n" +
 	"\tReadSpend\x12\x1d.proxysvc.v1.ReadSpendRequest\x1a\x1e.proxysvc.v1.ReadSpendResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/spend/logs/{log_id}/rows\x12]\n" +
 	"\tListSpend\x12\x1d.proxysvc.v1.ListSpendRequest\x1a\x1e.proxysvc.v1.ListSpendResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/spend\x12s\n" +
 	"\x0eGetSpendReport\x12\".proxysvc.v1.GetSpendReportRequest\x1a#.proxysvc.v1.GetSpendReportResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/spend/report\x12o\n" +
 	"\n" +
-	"GetAccount\x12\x1e.proxysvc.v1.GetAccountRequest\x1a\x1f.proxysvc.v1.GetAccountResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/accounts/{kind}/{id}\x12f\n" +
+	"GetAccount\x12\x1e.proxysvc.v1.GetAccountRequest\x1a\x1f.proxysvc.v1.GetAccountResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/accounts/{kind}/{id}\x12a\n" +
+	"\n" +
+	"ListPrices\x12\x1e.proxysvc.v1.ListPricesRequest\x1a\x1f.proxysvc.v1.ListPricesResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/prices\x12w\n" +
+	"\rCalculateCost\x12!.proxysvc.v1.CalculateCostRequest\x1a\".proxysvc.v1.CalculateCostResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/prices:calculate\x12u\n" +
+	"\rCorrectPrices\x12!.proxysvc.v1.CorrectPricesRequest\x1a\".proxysvc.v1.CorrectPricesResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/prices:correct\x12f\n" +
 	"\n" +
 	"AuditSpend\x12\x1e.proxysvc.v1.AuditSpendRequest\x1a\x1f.proxysvc.v1.AuditSpendResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0f/v1/spend:auditB\xb1\x01\n" +
 	"\x0fcom.proxysvc.v1B\x11SpendServiceProtoP\x01Z>github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1;proxysvcv1\xa2\x02\x03PXX\xaa\x02\vProxysvc.V1\xca\x02\vProxysvc\\V1\xe2\x02\x17Proxysvc\\V1\\GPBMetadata\xea\x02\fProxysvc::V1b\x06proto3"
@@ -1606,61 +2179,86 @@ func file_proxysvc_v1_spend_service_proto_rawDescGZIP() []byte {
 }
 
 var file_proxysvc_v1_spend_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proxysvc_v1_spend_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_proxysvc_v1_spend_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_proxysvc_v1_spend_service_proto_goTypes = []any{
 	(SpendStatus)(0),               // 0: proxysvc.v1.SpendStatus
 	(*Usage)(nil),                  // 1: proxysvc.v1.Usage
-	(*SpendRow)(nil),               // 2: proxysvc.v1.SpendRow
-	(*ListLogsRequest)(nil),        // 3: proxysvc.v1.ListLogsRequest
-	(*Log)(nil),                    // 4: proxysvc.v1.Log
-	(*ListLogsResponse)(nil),       // 5: proxysvc.v1.ListLogsResponse
-	(*ReadSpendRequest)(nil),       // 6: proxysvc.v1.ReadSpendRequest
-	(*ReadSpendResponse)(nil),      // 7: proxysvc.v1.ReadSpendResponse
-	(*ListSpendRequest)(nil),       // 8: proxysvc.v1.ListSpendRequest
-	(*ListSpendResponse)(nil),      // 9: proxysvc.v1.ListSpendResponse
-	(*GetSpendReportRequest)(nil),  // 10: proxysvc.v1.GetSpendReportRequest
-	(*SpendTotal)(nil),             // 11: proxysvc.v1.SpendTotal
-	(*GetSpendReportResponse)(nil), // 12: proxysvc.v1.GetSpendReportResponse
-	(*GetAccountRequest)(nil),      // 13: proxysvc.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),     // 14: proxysvc.v1.GetAccountResponse
-	(*AuditSpendRequest)(nil),      // 15: proxysvc.v1.AuditSpendRequest
-	(*AuditSpendResponse)(nil),     // 16: proxysvc.v1.AuditSpendResponse
-	(*TeamSpend)(nil),              // 17: proxysvc.v1.TeamSpend
-	(*timestamppb.Timestamp)(nil),  // 18: google.protobuf.Timestamp
+	(*ListPricesRequest)(nil),      // 2: proxysvc.v1.ListPricesRequest
+	(*Price)(nil),                  // 3: proxysvc.v1.Price
+	(*ListPricesResponse)(nil),     // 4: proxysvc.v1.ListPricesResponse
+	(*CalculateCostRequest)(nil),   // 5: proxysvc.v1.CalculateCostRequest
+	(*CalculateCostResponse)(nil),  // 6: proxysvc.v1.CalculateCostResponse
+	(*CorrectPricesRequest)(nil),   // 7: proxysvc.v1.CorrectPricesRequest
+	(*CorrectPricesResponse)(nil),  // 8: proxysvc.v1.CorrectPricesResponse
+	(*SpendRow)(nil),               // 9: proxysvc.v1.SpendRow
+	(*ListLogsRequest)(nil),        // 10: proxysvc.v1.ListLogsRequest
+	(*Log)(nil),                    // 11: proxysvc.v1.Log
+	(*ListLogsResponse)(nil),       // 12: proxysvc.v1.ListLogsResponse
+	(*ReadSpendRequest)(nil),       // 13: proxysvc.v1.ReadSpendRequest
+	(*ReadSpendResponse)(nil),      // 14: proxysvc.v1.ReadSpendResponse
+	(*ListSpendRequest)(nil),       // 15: proxysvc.v1.ListSpendRequest
+	(*ListSpendResponse)(nil),      // 16: proxysvc.v1.ListSpendResponse
+	(*GetSpendReportRequest)(nil),  // 17: proxysvc.v1.GetSpendReportRequest
+	(*SpendTotal)(nil),             // 18: proxysvc.v1.SpendTotal
+	(*GetSpendReportResponse)(nil), // 19: proxysvc.v1.GetSpendReportResponse
+	(*GetAccountRequest)(nil),      // 20: proxysvc.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),     // 21: proxysvc.v1.GetAccountResponse
+	(*AuditSpendRequest)(nil),      // 22: proxysvc.v1.AuditSpendRequest
+	(*AuditSpendResponse)(nil),     // 23: proxysvc.v1.AuditSpendResponse
+	(*TeamSpend)(nil),              // 24: proxysvc.v1.TeamSpend
+	nil,                            // 25: proxysvc.v1.CalculateCostResponse.BreakdownNanoUsdEntry
+	nil,                            // 26: proxysvc.v1.SpendRow.ClientEntry
+	nil,                            // 27: proxysvc.v1.SpendRow.CostBreakdownNanoUsdEntry
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
 }
 var file_proxysvc_v1_spend_service_proto_depIdxs = []int32{
-	1,  // 0: proxysvc.v1.SpendRow.usage:type_name -> proxysvc.v1.Usage
-	0,  // 1: proxysvc.v1.SpendRow.status:type_name -> proxysvc.v1.SpendStatus
-	18, // 2: proxysvc.v1.SpendRow.started_at:type_name -> google.protobuf.Timestamp
-	18, // 3: proxysvc.v1.SpendRow.first_byte_at:type_name -> google.protobuf.Timestamp
-	18, // 4: proxysvc.v1.SpendRow.ended_at:type_name -> google.protobuf.Timestamp
-	18, // 5: proxysvc.v1.Log.started_at:type_name -> google.protobuf.Timestamp
-	18, // 6: proxysvc.v1.Log.heartbeat_at:type_name -> google.protobuf.Timestamp
-	4,  // 7: proxysvc.v1.ListLogsResponse.logs:type_name -> proxysvc.v1.Log
-	2,  // 8: proxysvc.v1.ReadSpendResponse.rows:type_name -> proxysvc.v1.SpendRow
-	18, // 9: proxysvc.v1.ListSpendRequest.ended_after:type_name -> google.protobuf.Timestamp
-	18, // 10: proxysvc.v1.ListSpendRequest.ended_before:type_name -> google.protobuf.Timestamp
-	2,  // 11: proxysvc.v1.ListSpendResponse.rows:type_name -> proxysvc.v1.SpendRow
-	1,  // 12: proxysvc.v1.SpendTotal.usage:type_name -> proxysvc.v1.Usage
-	11, // 13: proxysvc.v1.GetSpendReportResponse.totals:type_name -> proxysvc.v1.SpendTotal
-	17, // 14: proxysvc.v1.AuditSpendResponse.teams:type_name -> proxysvc.v1.TeamSpend
-	3,  // 15: proxysvc.v1.SpendService.ListLogs:input_type -> proxysvc.v1.ListLogsRequest
-	6,  // 16: proxysvc.v1.SpendService.ReadSpend:input_type -> proxysvc.v1.ReadSpendRequest
-	8,  // 17: proxysvc.v1.SpendService.ListSpend:input_type -> proxysvc.v1.ListSpendRequest
-	10, // 18: proxysvc.v1.SpendService.GetSpendReport:input_type -> proxysvc.v1.GetSpendReportRequest
-	13, // 19: proxysvc.v1.SpendService.GetAccount:input_type -> proxysvc.v1.GetAccountRequest
-	15, // 20: proxysvc.v1.SpendService.AuditSpend:input_type -> proxysvc.v1.AuditSpendRequest
-	5,  // 21: proxysvc.v1.SpendService.ListLogs:output_type -> proxysvc.v1.ListLogsResponse
-	7,  // 22: proxysvc.v1.SpendService.ReadSpend:output_type -> proxysvc.v1.ReadSpendResponse
-	9,  // 23: proxysvc.v1.SpendService.ListSpend:output_type -> proxysvc.v1.ListSpendResponse
-	12, // 24: proxysvc.v1.SpendService.GetSpendReport:output_type -> proxysvc.v1.GetSpendReportResponse
-	14, // 25: proxysvc.v1.SpendService.GetAccount:output_type -> proxysvc.v1.GetAccountResponse
-	16, // 26: proxysvc.v1.SpendService.AuditSpend:output_type -> proxysvc.v1.AuditSpendResponse
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	28, // 0: proxysvc.v1.Price.from:type_name -> google.protobuf.Timestamp
+	3,  // 1: proxysvc.v1.ListPricesResponse.prices:type_name -> proxysvc.v1.Price
+	1,  // 2: proxysvc.v1.CalculateCostRequest.usage:type_name -> proxysvc.v1.Usage
+	28, // 3: proxysvc.v1.CalculateCostRequest.at:type_name -> google.protobuf.Timestamp
+	25, // 4: proxysvc.v1.CalculateCostResponse.breakdown_nano_usd:type_name -> proxysvc.v1.CalculateCostResponse.BreakdownNanoUsdEntry
+	28, // 5: proxysvc.v1.CorrectPricesRequest.from:type_name -> google.protobuf.Timestamp
+	28, // 6: proxysvc.v1.CorrectPricesRequest.to:type_name -> google.protobuf.Timestamp
+	1,  // 7: proxysvc.v1.SpendRow.usage:type_name -> proxysvc.v1.Usage
+	0,  // 8: proxysvc.v1.SpendRow.status:type_name -> proxysvc.v1.SpendStatus
+	28, // 9: proxysvc.v1.SpendRow.started_at:type_name -> google.protobuf.Timestamp
+	28, // 10: proxysvc.v1.SpendRow.first_byte_at:type_name -> google.protobuf.Timestamp
+	28, // 11: proxysvc.v1.SpendRow.ended_at:type_name -> google.protobuf.Timestamp
+	26, // 12: proxysvc.v1.SpendRow.client:type_name -> proxysvc.v1.SpendRow.ClientEntry
+	27, // 13: proxysvc.v1.SpendRow.cost_breakdown_nano_usd:type_name -> proxysvc.v1.SpendRow.CostBreakdownNanoUsdEntry
+	28, // 14: proxysvc.v1.Log.started_at:type_name -> google.protobuf.Timestamp
+	28, // 15: proxysvc.v1.Log.heartbeat_at:type_name -> google.protobuf.Timestamp
+	11, // 16: proxysvc.v1.ListLogsResponse.logs:type_name -> proxysvc.v1.Log
+	9,  // 17: proxysvc.v1.ReadSpendResponse.rows:type_name -> proxysvc.v1.SpendRow
+	28, // 18: proxysvc.v1.ListSpendRequest.ended_after:type_name -> google.protobuf.Timestamp
+	28, // 19: proxysvc.v1.ListSpendRequest.ended_before:type_name -> google.protobuf.Timestamp
+	9,  // 20: proxysvc.v1.ListSpendResponse.rows:type_name -> proxysvc.v1.SpendRow
+	1,  // 21: proxysvc.v1.SpendTotal.usage:type_name -> proxysvc.v1.Usage
+	18, // 22: proxysvc.v1.GetSpendReportResponse.totals:type_name -> proxysvc.v1.SpendTotal
+	24, // 23: proxysvc.v1.AuditSpendResponse.teams:type_name -> proxysvc.v1.TeamSpend
+	10, // 24: proxysvc.v1.SpendService.ListLogs:input_type -> proxysvc.v1.ListLogsRequest
+	13, // 25: proxysvc.v1.SpendService.ReadSpend:input_type -> proxysvc.v1.ReadSpendRequest
+	15, // 26: proxysvc.v1.SpendService.ListSpend:input_type -> proxysvc.v1.ListSpendRequest
+	17, // 27: proxysvc.v1.SpendService.GetSpendReport:input_type -> proxysvc.v1.GetSpendReportRequest
+	20, // 28: proxysvc.v1.SpendService.GetAccount:input_type -> proxysvc.v1.GetAccountRequest
+	2,  // 29: proxysvc.v1.SpendService.ListPrices:input_type -> proxysvc.v1.ListPricesRequest
+	5,  // 30: proxysvc.v1.SpendService.CalculateCost:input_type -> proxysvc.v1.CalculateCostRequest
+	7,  // 31: proxysvc.v1.SpendService.CorrectPrices:input_type -> proxysvc.v1.CorrectPricesRequest
+	22, // 32: proxysvc.v1.SpendService.AuditSpend:input_type -> proxysvc.v1.AuditSpendRequest
+	12, // 33: proxysvc.v1.SpendService.ListLogs:output_type -> proxysvc.v1.ListLogsResponse
+	14, // 34: proxysvc.v1.SpendService.ReadSpend:output_type -> proxysvc.v1.ReadSpendResponse
+	16, // 35: proxysvc.v1.SpendService.ListSpend:output_type -> proxysvc.v1.ListSpendResponse
+	19, // 36: proxysvc.v1.SpendService.GetSpendReport:output_type -> proxysvc.v1.GetSpendReportResponse
+	21, // 37: proxysvc.v1.SpendService.GetAccount:output_type -> proxysvc.v1.GetAccountResponse
+	4,  // 38: proxysvc.v1.SpendService.ListPrices:output_type -> proxysvc.v1.ListPricesResponse
+	6,  // 39: proxysvc.v1.SpendService.CalculateCost:output_type -> proxysvc.v1.CalculateCostResponse
+	8,  // 40: proxysvc.v1.SpendService.CorrectPrices:output_type -> proxysvc.v1.CorrectPricesResponse
+	23, // 41: proxysvc.v1.SpendService.AuditSpend:output_type -> proxysvc.v1.AuditSpendResponse
+	33, // [33:42] is the sub-list for method output_type
+	24, // [24:33] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_proxysvc_v1_spend_service_proto_init() }
@@ -1674,7 +2272,7 @@ func file_proxysvc_v1_spend_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proxysvc_v1_spend_service_proto_rawDesc), len(file_proxysvc_v1_spend_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

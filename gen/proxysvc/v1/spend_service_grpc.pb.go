@@ -24,6 +24,9 @@ const (
 	SpendService_ListSpend_FullMethodName      = "/proxysvc.v1.SpendService/ListSpend"
 	SpendService_GetSpendReport_FullMethodName = "/proxysvc.v1.SpendService/GetSpendReport"
 	SpendService_GetAccount_FullMethodName     = "/proxysvc.v1.SpendService/GetAccount"
+	SpendService_ListPrices_FullMethodName     = "/proxysvc.v1.SpendService/ListPrices"
+	SpendService_CalculateCost_FullMethodName  = "/proxysvc.v1.SpendService/CalculateCost"
+	SpendService_CorrectPrices_FullMethodName  = "/proxysvc.v1.SpendService/CorrectPrices"
 	SpendService_AuditSpend_FullMethodName     = "/proxysvc.v1.SpendService/AuditSpend"
 )
 
@@ -48,6 +51,14 @@ type SpendServiceClient interface {
 	// GetAccount tells what a key, team, user or model has spent and what is held
 	// for its requests in flight.
 	GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*GetAccountResponse, error)
+	// ListPrices lists the prices in force, and those that were or will be.
+	ListPrices(ctx context.Context, in *ListPricesRequest, opts ...grpc.CallOption) (*ListPricesResponse, error)
+	// CalculateCost explains what a usage costs. NOT_FOUND: the model has no price.
+	CalculateCost(ctx context.Context, in *CalculateCostRequest, opts ...grpc.CallOption) (*CalculateCostResponse, error)
+	// CorrectPrices prices the rows of a model again by the list in force, and adds
+	// a row with the difference for each that was priced otherwise; rows are never
+	// edited. Repeating it changes nothing more.
+	CorrectPrices(ctx context.Context, in *CorrectPricesRequest, opts ...grpc.CallOption) (*CorrectPricesResponse, error)
 	// AuditSpend checks the ledger against itself: holes in logs, totals that
 	// differ from the sum of their rows, holds that belong to no open request.
 	AuditSpend(ctx context.Context, in *AuditSpendRequest, opts ...grpc.CallOption) (*AuditSpendResponse, error)
@@ -111,6 +122,36 @@ func (c *spendServiceClient) GetAccount(ctx context.Context, in *GetAccountReque
 	return out, nil
 }
 
+func (c *spendServiceClient) ListPrices(ctx context.Context, in *ListPricesRequest, opts ...grpc.CallOption) (*ListPricesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPricesResponse)
+	err := c.cc.Invoke(ctx, SpendService_ListPrices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *spendServiceClient) CalculateCost(ctx context.Context, in *CalculateCostRequest, opts ...grpc.CallOption) (*CalculateCostResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CalculateCostResponse)
+	err := c.cc.Invoke(ctx, SpendService_CalculateCost_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *spendServiceClient) CorrectPrices(ctx context.Context, in *CorrectPricesRequest, opts ...grpc.CallOption) (*CorrectPricesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CorrectPricesResponse)
+	err := c.cc.Invoke(ctx, SpendService_CorrectPrices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *spendServiceClient) AuditSpend(ctx context.Context, in *AuditSpendRequest, opts ...grpc.CallOption) (*AuditSpendResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditSpendResponse)
@@ -142,6 +183,14 @@ type SpendServiceServer interface {
 	// GetAccount tells what a key, team, user or model has spent and what is held
 	// for its requests in flight.
 	GetAccount(context.Context, *GetAccountRequest) (*GetAccountResponse, error)
+	// ListPrices lists the prices in force, and those that were or will be.
+	ListPrices(context.Context, *ListPricesRequest) (*ListPricesResponse, error)
+	// CalculateCost explains what a usage costs. NOT_FOUND: the model has no price.
+	CalculateCost(context.Context, *CalculateCostRequest) (*CalculateCostResponse, error)
+	// CorrectPrices prices the rows of a model again by the list in force, and adds
+	// a row with the difference for each that was priced otherwise; rows are never
+	// edited. Repeating it changes nothing more.
+	CorrectPrices(context.Context, *CorrectPricesRequest) (*CorrectPricesResponse, error)
 	// AuditSpend checks the ledger against itself: holes in logs, totals that
 	// differ from the sum of their rows, holds that belong to no open request.
 	AuditSpend(context.Context, *AuditSpendRequest) (*AuditSpendResponse, error)
@@ -169,6 +218,15 @@ func (UnimplementedSpendServiceServer) GetSpendReport(context.Context, *GetSpend
 }
 func (UnimplementedSpendServiceServer) GetAccount(context.Context, *GetAccountRequest) (*GetAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAccount not implemented")
+}
+func (UnimplementedSpendServiceServer) ListPrices(context.Context, *ListPricesRequest) (*ListPricesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPrices not implemented")
+}
+func (UnimplementedSpendServiceServer) CalculateCost(context.Context, *CalculateCostRequest) (*CalculateCostResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CalculateCost not implemented")
+}
+func (UnimplementedSpendServiceServer) CorrectPrices(context.Context, *CorrectPricesRequest) (*CorrectPricesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CorrectPrices not implemented")
 }
 func (UnimplementedSpendServiceServer) AuditSpend(context.Context, *AuditSpendRequest) (*AuditSpendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AuditSpend not implemented")
@@ -284,6 +342,60 @@ func _SpendService_GetAccount_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SpendService_ListPrices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPricesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SpendServiceServer).ListPrices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SpendService_ListPrices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SpendServiceServer).ListPrices(ctx, req.(*ListPricesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SpendService_CalculateCost_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CalculateCostRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SpendServiceServer).CalculateCost(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SpendService_CalculateCost_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SpendServiceServer).CalculateCost(ctx, req.(*CalculateCostRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SpendService_CorrectPrices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CorrectPricesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SpendServiceServer).CorrectPrices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SpendService_CorrectPrices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SpendServiceServer).CorrectPrices(ctx, req.(*CorrectPricesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SpendService_AuditSpend_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditSpendRequest)
 	if err := dec(in); err != nil {
@@ -328,6 +440,18 @@ var SpendService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetAccount",
 			Handler:    _SpendService_GetAccount_Handler,
+		},
+		{
+			MethodName: "ListPrices",
+			Handler:    _SpendService_ListPrices_Handler,
+		},
+		{
+			MethodName: "CalculateCost",
+			Handler:    _SpendService_CalculateCost_Handler,
+		},
+		{
+			MethodName: "CorrectPrices",
+			Handler:    _SpendService_CorrectPrices_Handler,
 		},
 		{
 			MethodName: "AuditSpend",
