@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -21,6 +23,10 @@ type Options struct {
 	MaxConns int32
 	// ApplicationName is what pg_stat_activity shows. Empty: what the URL says.
 	ApplicationName string
+	// IdleInTransaction ends a session that is silent for so long in the middle of
+	// a transaction, as that of a frozen process is: its locks go with it. Zero:
+	// what the server says.
+	IdleInTransaction time.Duration
 	// ConnectTimeout bounds each attempt to connect. Zero: what the URL says in
 	// connect_timeout, else five seconds.
 	ConnectTimeout time.Duration
@@ -29,7 +35,9 @@ type Options struct {
 const connectTimeout = 5 * time.Second
 
 // Open returns a pool that has reached the database once. Sessions run in UTC,
-// and a timestamptz scans as a time in UTC. The caller closes the pool.
+// and a timestamptz scans as a time in UTC. A session that cannot write is no session
+// (unless the URL's target_session_attrs says otherwise), so that the pool finds the
+// server that can after a failover. The caller closes the pool.
 //
 // No error of Open contains the password: one about the URL itself says nothing
 // of what is in it, because in a malformed URL nobody knows which part is the
@@ -68,6 +76,9 @@ func config(url string, o Options) (*pgxpool.Config, error) {
 		c.RuntimeParams["application_name"] = o.ApplicationName
 	}
 	c.RuntimeParams["timezone"] = "UTC"
+	if o.IdleInTransaction > 0 {
+		c.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(o.IdleInTransaction.Milliseconds(), 10)
+	}
 	switch {
 	case o.ConnectTimeout > 0:
 		c.ConnectTimeout = o.ConnectTimeout
@@ -75,6 +86,10 @@ func config(url string, o Options) (*pgxpool.Config, error) {
 		c.ConnectTimeout = connectTimeout
 	}
 	cfg.AfterConnect = scanUTC
+	if c.ValidateConnect == nil { // the URL does not choose by target_session_attrs
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		cfg.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) { return canWrite(conn), nil }
+	}
 	return cfg, nil
 }
 
@@ -88,6 +103,13 @@ func ambiguous(url string) bool {
 	}
 	userinfo, rest, ok := strings.Cut(rest, "@")
 	return ok && (strings.ContainsAny(userinfo, "/?#") || strings.Contains(rest, "@"))
+}
+
+// canWrite is false of a session that stayed read only after its server or database
+// was: as PostgreSQL reports it unasked, from version 14 on.
+func canWrite(conn *pgx.Conn) bool {
+	c := conn.PgConn()
+	return c.ParameterStatus("default_transaction_read_only") != "on" && c.ParameterStatus("in_hot_standby") != "on"
 }
 
 // scanUTC makes timestamptz values scan in UTC; pgx would use the local zone.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/proliferate-ai/llm-proxy/kit/pg"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
@@ -104,5 +105,52 @@ func TestErrorsNeverContainThePassword(t *testing.T) {
 				t.Errorf("when %s: the error contains %q of the password: %v", name, part, err)
 			}
 		}
+	}
+}
+
+// TestAPoolLeavesConnectionsThatCannotWrite makes the database read only, as after
+// a failover or when its disk is full, and lets it be written again: the pool needs
+// no restart, although its sessions stay as they were.
+func TestAPoolLeavesConnectionsThatCannotWrite(t *testing.T) {
+	t.Parallel()
+	pool, err := pg.Open(t.Context(), pgtest.Empty(t), pg.Options{MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	name := pgx.Identifier{pool.Config().ConnConfig.Database}.Sanitize()
+	admin, err := pgx.Connect(t.Context(), pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	set := func(readOnly string) {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), `alter database `+name+` set default_transaction_read_only = `+readOnly); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func() error {
+		_, err := pool.Exec(t.Context(), `create table if not exists written (id bigint)`)
+		return err
+	}
+	set("on")
+	pool.Reset() // as the failover ends all sessions
+	if err := write(); !pg.IsUnavailable(err) {
+		t.Errorf("writing to a read-only database: %v, want unavailable", err)
+	}
+	if _, err := admin.Exec(t.Context(), `set default_transaction_read_only = off`); err != nil {
+		t.Fatal(err)
+	}
+	set("off")
+	if err := write(); err != nil {
+		t.Errorf("after it could be written again: %v", err)
+	}
+	// A session that turns read only itself is left too.
+	if _, err := pool.Exec(t.Context(), `set default_transaction_read_only = on`); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(); err != nil {
+		t.Errorf("with a session that cannot write in the pool: %v", err)
 	}
 }

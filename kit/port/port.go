@@ -1,5 +1,6 @@
 // Package port chooses TCP ports for servers that are started a moment later, by
-// another process or after their address was told to others.
+// another process or after their address was told to others. A chosen port belongs
+// to the process that chose it until that ends.
 package port
 
 import (
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"syscall"
 )
 
 // The ports that are chosen from lie below those that systems take for outgoing
@@ -19,7 +21,8 @@ const (
 )
 
 // Free returns an address on which something can listen now. A port that addr
-// names is only checked; for port 0 one is chosen.
+// names is only checked; for port 0 one is chosen, which no other call chooses, in
+// whatever process, while this process lives.
 func Free(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -29,8 +32,12 @@ func Free(addr string) (string, error) {
 		return addr, try(addr)
 	}
 	for range 200 {
-		chosen := net.JoinHostPort(host, strconv.Itoa(lowest+rand.IntN(highest-lowest))) //nolint:gosec // any port will do
-		if err = try(chosen); err == nil {
+		number := lowest + rand.IntN(highest-lowest) //nolint:gosec // any port will do
+		chosen := net.JoinHostPort(host, strconv.Itoa(number))
+		if err = try(chosen); err != nil {
+			continue
+		}
+		if err = reserve(number); err == nil {
 			return chosen, nil
 		}
 	}
@@ -44,4 +51,18 @@ func try(addr string) error {
 		return err
 	}
 	return l.Close()
+}
+
+// reserve takes the UDP port of the same number, which nobody wants, until the
+// process ends: a mark that other processes see and that no crash leaves behind.
+func reserve(number int) error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0)
+	if err != nil {
+		return fmt.Errorf("reserve a port: %w", err)
+	}
+	syscall.CloseOnExec(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: number, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return errors.Join(fmt.Errorf("port %d is chosen already: %w", number, err), syscall.Close(fd))
+	}
+	return nil
 }

@@ -29,3 +29,20 @@ func TestAChosenPortIsFreeAndOutOfTheWayOfClients(t *testing.T) {
 		t.Error("nonsense passes")
 	}
 }
+
+// TestNoPortIsChosenTwice chooses so many that some would be the same by chance:
+// nothing listens on them yet.
+func TestNoPortIsChosenTwice(t *testing.T) {
+	t.Parallel()
+	chosen := map[string]bool{}
+	for range 600 {
+		addr, err := Free("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chosen[addr] {
+			t.Fatalf("%s was chosen twice", addr)
+		}
+		chosen[addr] = true
+	}
+}

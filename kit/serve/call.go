@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -20,8 +19,8 @@ type callKey struct{}
 
 type call struct{ requestID, actor string }
 
-// Actor says who calls: "master" or "service"; empty for a method that
-// authenticates by itself.
+// Actor says who calls: "master", "service" or the name of an admin token; empty
+// for a method that authenticates by itself.
 func Actor(ctx context.Context) string {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c.actor
@@ -59,35 +58,56 @@ type withContext struct {
 
 func (s withContext) Context() context.Context { return s.ctx }
 
-// Dial makes a client connection to another service that sends a service token
-// with every call. It does not wait for the other side. Without a token it only
-// passes on what its callers send, as a gateway for another service must: with
-// one it would lend its own rights to everybody.
+// Caller is as whom a service, or an administrator, calls a service.
+type Caller struct {
+	// Token is sent with every call. Without one the certificate stands for the
+	// service token.
+	Token secret.String
+	// Identity is shown to the other side, which must be one of its authorities'
+	// too; nil: the call goes in the clear.
+	Identity *Identity
+}
+
+// Dial makes a client connection to another service that sends the token with
+// every call. It does not wait for the other side.
 //
 // The target is host:port or another name that gRPC resolves; several, separated
 // by commas, are tried in turn.
-func Dial(target string, token secret.String) (*grpc.ClientConn, error) {
-	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+func (c Caller) Dial(target string) (*grpc.ClientConn, error) {
+	if c.Token.Empty() {
+		return dial(target, c.Identity)
+	}
+	return dial(target, c.Identity, grpc.WithPerRPCCredentials(bearer{c.Token}))
+}
+
+// DialForOthers makes a client connection that only passes on what its callers
+// send, as a gateway for another service must: with a credential of its own it
+// would lend its rights to everybody. So the calls say that the certificate is
+// not theirs.
+func (c Caller) DialForOthers(target string) (*grpc.ClientConn, error) {
+	return dial(target, c.Identity, grpc.WithPerRPCCredentials(others{}))
+}
+
+func dial(target string, id *Identity, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	opts = append(opts,
+		grpc.WithTransportCredentials(id.transport()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		// A service that comes back is noticed within a second.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			// Else the pause before the next attempt, 100 ms at first, would end this one.
 			MinConnectTimeout: 2 * time.Second,
-		}),
-	}
+		}))
 	if several := strings.Split(target, ","); len(several) > 1 {
 		list := manual.NewBuilderWithScheme("list")
 		var state resolver.State
 		for _, addr := range several {
-			state.Addresses = append(state.Addresses, resolver.Address{Addr: strings.TrimSpace(addr)})
+			addr = strings.TrimSpace(addr)
+			// The name is what the certificate of that address must hold.
+			state.Addresses = append(state.Addresses, resolver.Address{Addr: addr, ServerName: addr})
 		}
 		list.InitialState(state)
 		opts, target = append(opts, grpc.WithResolvers(list)), "list:///several"
-	}
-	if !token.Empty() {
-		opts = append(opts, grpc.WithPerRPCCredentials(bearer{token}))
 	}
 	return grpc.NewClient(target, opts...)
 }
@@ -99,6 +119,20 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 	return map[string]string{"authorization": "Bearer " + b.token.Reveal()}, nil
 }
 
-// RequireTransportSecurity implements credentials.PerRPCCredentials: services
-// talk in the clear inside their network.
+// RequireTransportSecurity implements credentials.PerRPCCredentials: without
+// certificates services talk in the clear inside their network.
 func (bearer) RequireTransportSecurity() bool { return false }
+
+// forOthers marks a call that is made for somebody else. It takes rights away, so
+// nobody gains by sending it.
+const forOthers = "x-llm-proxy-for-others"
+
+type others struct{}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (others) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{forOthers: "1"}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (others) RequireTransportSecurity() bool { return false }

@@ -97,7 +97,7 @@ func TestLoadConfigTakesSeveralTokensAndAliases(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("tokens (-want +got):\n%s", diff)
 			}
-			if !c.ServiceToken.Equal(service) {
+			if !c.Caller.Token.Equal(service) {
 				t.Error("the service token that is sent is not the first one")
 			}
 			if c.GRPCListen != ":1" || c.HTTPListen != ":2" || c.Drain != time.Minute || c.LogLevel != "info" {

@@ -25,7 +25,7 @@ func TestDialTriesTheNextTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	free.Close() // nobody listens there any more
-	conn, err := Dial(free.Addr().String()+", "+s.GRPCAddr(), secret.New(master))
+	conn, err := Caller{Token: secret.New(master)}.Dial(free.Addr().String() + ", " + s.GRPCAddr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestDialMovesOn(t *testing.T) {
 	}
 	answerAs(first, "first")
 	answerAs(second, "second")
-	conn, err := Dial(first.GRPCAddr()+","+second.GRPCAddr(), secret.New(master))
+	conn, err := Caller{Token: secret.New(master)}.Dial(first.GRPCAddr() + "," + second.GRPCAddr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestDialWaitsForASlowHandshake(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	conn, err := Dial(lis.Addr().String(), secret.New(service))
+	conn, err := Caller{Token: secret.New(service)}.Dial(lis.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,6 +81,50 @@ func TestDrainLetsAHalfSentHTTPAnswerFinish(t *testing.T) {
 	}
 }
 
+func TestAHotRouteDrainsLikeTheOthers(t *testing.T) {
+	t.Parallel()
+	started := make(chan struct{})
+	var draining <-chan struct{}
+	s := start(t, func(_ *Config, o *Options) {
+		o.Hot = map[string]http.Handler{"/v1/hot": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "first ") //nolint:errcheck // the test reads it
+			if r.URL.RawQuery != "" {
+				return
+			}
+			http.NewResponseController(w).Flush()
+			<-started
+			<-draining
+			io.WriteString(w, "second") //nolint:errcheck // the test reads it
+		})}
+	})
+	draining = s.Draining()
+	close(started)
+	if code, body := s.get(http.MethodPost, "/v1/hot?once", ""); code != http.StatusOK || body != "first " {
+		t.Errorf("the hot route: %d %q", code, body)
+	}
+	if code, _ := s.get(http.MethodGet, "/healthz", ""); code != http.StatusOK {
+		t.Errorf("another route: %d", code)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.HTTPAddr()+"/v1/hot", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := &http.Transport{} // the other's connection is net/http's now, which knows no such route
+	defer fresh.CloseIdleConnections()
+	resp, err := fresh.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	s.stop()
+	if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "first second" {
+		t.Errorf("the answer: %q, %v", text, err)
+	}
+	if err := <-s.done; err != nil {
+		t.Errorf("Run = %v, want a clean drain", err)
+	}
+}
+
 // TestADrainingServiceIsNotReadyButStillAnswers looks in during DrainWait.
 func TestADrainingServiceIsNotReadyButStillAnswers(t *testing.T) {
 	t.Parallel()

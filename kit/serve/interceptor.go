@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -23,16 +22,15 @@ import (
 // recover, authenticate.
 type chain struct {
 	log     *zap.Logger
-	tokens  []Token
-	ownAuth map[string]bool
+	guard   *guard
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 }
 
-func newChain(cfg Config, opt Options) *chain {
+func newChain(cfg Config, opt Options, guard *guard) *chain {
 	auto := promauto.With(opt.Registry)
-	c := &chain{
-		log: opt.Log, tokens: cfg.Tokens, ownAuth: map[string]bool{},
+	return &chain{
+		log: opt.Log, guard: guard,
 		calls: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: cfg.Name + "_rpc_calls_total", Help: "Calls by method and gRPC code.",
 		}, []string{"method", "code"}),
@@ -42,10 +40,6 @@ func newChain(cfg Config, opt Options) *chain {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5},
 		}, []string{"method"}),
 	}
-	for _, m := range opt.OwnAuth {
-		c.ownAuth[m] = true
-	}
-	return c
 }
 
 func (c *chain) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -105,52 +99,17 @@ func recoverTo(err *error) {
 }
 
 func (c *chain) authUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := c.authenticate(ctx, info.FullMethod); err != nil {
+	if err := c.guard.authenticate(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
 	return next(ctx, req)
 }
 
 func (c *chain) authStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if err := c.authenticate(ss.Context(), info.FullMethod); err != nil {
+	if err := c.guard.authenticate(ss.Context(), info.FullMethod); err != nil {
 		return err
 	}
 	return next(srv, ss)
-}
-
-func (c *chain) authenticate(ctx context.Context, method string) error {
-	if c.ownAuth[method] || strings.HasPrefix(method, "/grpc.health.") {
-		return nil
-	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, header := range md.Get("authorization") {
-		if actor, ok := actorOf(c.tokens, header); ok {
-			ctx.Value(callKey{}).(*call).actor = actor
-			return nil
-		}
-	}
-	// So that callers can tell it from a method's own Unauthenticated, which may be
-	// about a key in the request.
-	if err := grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", "Bearer")); err != nil {
-		return fmt.Errorf("refuse: %w", err)
-	}
-	return fault.Errorf(fault.Unauthenticated, "a master key is needed in `authorization: Bearer`")
-}
-
-// actorOf finds whose token an authorization header carries. It compares with
-// every token in constant time.
-func actorOf(tokens []Token, header string) (string, bool) {
-	scheme, given, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") || given == "" {
-		return "", false
-	}
-	actor, ok := "", false
-	for _, t := range tokens {
-		if t.Secret.Equal(strings.TrimSpace(given)) {
-			actor, ok = t.Actor, true
-		}
-	}
-	return actor, ok
 }
 
 // Status turns an error into a gRPC status. A fault's kind decides the code and

@@ -18,11 +18,15 @@ import (
 // status: 0 after a clean drain, 1 when the service failed, 2 when the command
 // line or the configuration is wrong. The only argument that is taken is
 // "migrate", which brings the database up to date and ends; a service without a
-// database has none.
+// database has none. The process leaves no core file.
 func Main[C any](args []string, load func(getenv func(string) string) (C, error), run, migrate func(context.Context, C) error) int {
 	if len(args) > 2 || len(args) == 2 && (args[1] != "migrate" || migrate == nil) {
 		fmt.Fprintf(os.Stderr, "usage: %s [migrate]\n", args[0])
 		return 2
+	}
+	if err := NoCoreFiles(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	cfg, err := load(os.Getenv)
 	if err != nil {

@@ -23,6 +23,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/proliferate-ai/llm-proxy/kit/serve/lean"
 )
 
 // Options are what a service gives its server besides its Config.
@@ -38,6 +40,13 @@ type Options struct {
 	// OwnAuth lists full method names that authenticate by themselves, with a
 	// virtual key.
 	OwnAuth []string
+	// Allow lists, by scope, the full names of the methods that a token of that
+	// scope may call. A token without a scope may call everything.
+	Allow map[Scope][]string
+	// Hot has the handlers of POST routes, by path, that are called so often that
+	// package lean serves them. They pass neither Handle's handler nor LimitBody;
+	// what lean does not take for its own does, so both must answer alike.
+	Hot map[string]http.Handler
 }
 
 // Server is a service's server. Register services on GRPC and gateway handlers
@@ -45,11 +54,12 @@ type Options struct {
 type Server struct {
 	cfg      Config
 	opt      Options
+	guard    *guard
 	grpc     *grpc.Server
 	health   *health.Server
 	mux      *runtime.ServeMux
 	handler  http.Handler
-	http     *http.Server
+	http     *lean.Server
 	grpcLis  net.Listener
 	httpLis  net.Listener
 	pipe     *bufconn.Listener
@@ -68,8 +78,13 @@ func New(cfg Config, opt Options) (*Server, error) {
 	if s.httpLis, err = net.Listen("tcp", cfg.HTTPListen); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s wants %s for HTTP: %w", cfg.Name, cfg.HTTPListen, err), s.grpcLis.Close())
 	}
-	chain := newChain(cfg, opt)
+	s.guard = newGuard(cfg, opt)
+	chain := newChain(cfg, opt, s.guard)
+	if id := cfg.Caller.Identity; id != nil {
+		id.observe(cfg.Name, opt)
+	}
 	s.grpc = grpc.NewServer(
+		grpc.Creds(cfg.Caller.Identity.transport()),
 		grpc.ChainUnaryInterceptor(chain.observeUnary, chain.recoverUnary, chain.authUnary),
 		grpc.ChainStreamInterceptor(chain.observeStream, chain.recoverStream, chain.authStream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
@@ -83,7 +98,7 @@ func New(cfg Config, opt Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("dial own server: %w", err), s.grpcLis.Close(), s.httpLis.Close())
 	}
 	s.mux = NewMux(opt.MuxOptions...)
-	s.handler = s.mux
+	s.handler = LimitBody(s.mux)
 	return s, nil
 }
 
@@ -100,7 +115,7 @@ func (s *Server) Mux() *runtime.ServeMux { return s.mux }
 // use it.
 func (s *Server) Conn() *grpc.ClientConn { return s.conn }
 
-// Handle replaces Mux as the handler of everything that is not health, metrics
+// Handle replaces LimitBody(Mux) as the handler of everything that is not health, metrics
 // or the OpenAPI document.
 func (s *Server) Handle(h http.Handler) { s.handler = h }
 
@@ -119,13 +134,13 @@ func (s *Server) HTTPAddr() string { return s.httpLis.Addr().String() }
 // clean drain, and an error when calls had to be ended.
 func (s *Server) Run(ctx context.Context) error {
 	errorLog, _ := zap.NewStdLogAt(s.opt.Log, zap.ErrorLevel) // panics of plain handlers; the level is a known one
-	s.http = &http.Server{
+	s.http = lean.New(&http.Server{
 		Handler:           s.edge(),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    1 << 16,
 		ErrorLog:          errorLog,
-	}
+	}, s.opt.Hot)
 	fail := make(chan error, 3)
 	go func() { fail <- s.grpc.Serve(s.pipe) }()
 	go func() { fail <- s.grpc.Serve(s.grpcLis) }()

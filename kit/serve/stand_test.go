@@ -82,8 +82,12 @@ type stand struct {
 func testConfig() Config {
 	return Config{
 		Name: "test", GRPCListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0", LogLevel: "debug",
-		Tokens: []Token{{"master", secret.New(master)}, {"master", secret.New(master2)}, {"service", secret.New(service)}},
-		Drain:  20 * time.Second, DrainWait: time.Millisecond,
+		Tokens: []Token{
+			{Actor: "master", Secret: secret.New(master)},
+			{Actor: "master", Secret: secret.New(master2)},
+			{Actor: "service", Secret: secret.New(service)},
+		},
+		Drain: 20 * time.Second, DrainWait: time.Millisecond,
 	}
 }
 
@@ -129,7 +133,7 @@ func start(t *testing.T, edit func(*Config, *Options)) *stand {
 // dial connects over TCP with a token; "": without one.
 func (s *stand) dial(token string) *grpc.ClientConn {
 	s.t.Helper()
-	conn, err := Dial(s.GRPCAddr(), secret.New(token))
+	conn, err := Caller{Token: secret.New(token)}.Dial(s.GRPCAddr())
 	if err != nil {
 		s.t.Fatal(err)
 	}
