@@ -70,6 +70,9 @@ func answerTo(p prompt, start Usage) answer {
 	if a.truncate(*p.MaxTokens) {
 		a.stopReason = "max_tokens"
 	}
+	if p.script.huge > 0 {
+		a.addHuge(p.script.huge, *p.MaxTokens)
+	}
 	if !slices.ContainsFunc(a.blocks, func(b answerBlock) bool { return b.kind == "web_search_tool_result" }) {
 		a.searches = 0 // cut before its result
 	}
@@ -148,14 +151,32 @@ func (a *answer) resize(n int64) {
 		tokens := min(missing, fillerTokens)
 		pieces = append(pieces, piece{text: filler[:4*tokens], tokens: tokens})
 	}
-	for i := range a.blocks {
-		if a.blocks[i].kind == "text" {
-			a.blocks[i].pieces = append(a.blocks[i].pieces, pieces...)
-			return
+	text := a.textBlock()
+	text.pieces = append(text.pieces, pieces...)
+}
+
+// addHuge puts a piece of n bytes before the rest of the text. It counts as many
+// tokens as such a text has, or as many as most leaves: no answer has more.
+func (a *answer) addHuge(n int, most int64) {
+	tokens := min(textTokens(n), most-a.tokens())
+	text := a.textBlock()
+	huge := piece{text: strings.Repeat(filler, n/len(filler)+1)[:n], tokens: tokens}
+	text.pieces = slices.Insert(text.pieces, 0, huge)
+}
+
+// textBlock returns the first text block, which it adds before a tool call if
+// there is none.
+func (a *answer) textBlock() *answerBlock {
+	isText := func(b answerBlock) bool { return b.kind == "text" }
+	i := slices.IndexFunc(a.blocks, isText)
+	if i < 0 {
+		i = len(a.blocks)
+		if i > 0 && a.blocks[i-1].kind == "tool_use" {
+			i--
 		}
+		a.blocks = slices.Insert(a.blocks, i, answerBlock{kind: "text"})
 	}
-	last := len(a.blocks) - 1 // no text: the last block is the tool call
-	a.blocks = append(a.blocks[:last:last], answerBlock{kind: "text", pieces: pieces}, a.blocks[last])
+	return &a.blocks[i]
 }
 
 // truncate drops what is beyond n tokens and reports whether anything was.

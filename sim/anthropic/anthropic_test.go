@@ -91,7 +91,10 @@ func TestRequestsAreChecked(t *testing.T) {
 		{"an unknown script", "/v1/messages", say("[[sim:eror=529]]", ""), nil, 400},
 		{"an unknown script value", "/v1/messages", say("[[sim:cut=3]]", ""), nil, 400},
 		{"an unknown script in the header", "/v1/messages", say("hi", ""), map[string]string{"x-sim-script": "nonsense"}, 400},
-		{"a thread that is unknown", "/v1/messages", say("hi", `,"thread":{"type":"continue","previous_message_id":"msg_x"}`), nil, 404},
+		{"a thread that is unknown", "/v1/messages", say("hi", `,"thread":{"type":"continue","previous_message_id":"msg_x"}`), threads, 404},
+		{"a thread without its beta", "/v1/messages", say("hi", `,"thread":{"type":"create"}`), map[string]string{"anthropic-beta": "some-beta"}, 400},
+		{"a thread of an unknown type", "/v1/messages", say("hi", `,"thread":{"type":"fork"}`), threads, 400},
+		{"a thread that is continued with tools", "/v1/messages", say("hi", bashTool+`,"thread":{"type":"continue","previous_message_id":"msg_x"}`), threads, 400},
 		{"unknown fields", "/v1/messages", say("hi", `,"context_management":{"edits":[]}`), nil, 200},
 		{"a path with v1 twice", "/v1/v1/messages", say("hi", ""), nil, 404},
 		{"a path that is not there", "/v1/complete", `{}`, nil, 404},
@@ -192,6 +195,9 @@ func TestRequestsAreRecordedWithoutCredentials(t *testing.T) {
 	sum := sha256.Sum256([]byte(body))
 	if got[0].BodySHA256 != hex.EncodeToString(sum[:]) || got[0].BodyLength != len(body) || got[0].Query != "beta=true" {
 		t.Errorf("first request = %+v, want the hash and length of the body and the query", got[0])
+	}
+	if got[0].Key != "real" || got[1].Key != "tual" {
+		t.Errorf("keys end in %q and %q, want real and tual", got[0].Key, got[1].Key)
 	}
 	want := []string{"real", "a, other", "Bearer other"}
 	have := []string{got[0].Header.Get("x-api-key"), got[0].Header.Get("x-leak"), got[1].Header.Get("authorization")}

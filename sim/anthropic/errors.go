@@ -15,6 +15,7 @@ type apiError struct {
 	RetryAfter  int    // seconds; zero: no header
 	ShouldRetry string // empty: the usual one for the status
 	Body        string // "html" or "empty": not JSON at all
+	Code        string // error.details.error_code; empty: no details
 }
 
 func (e *apiError) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
@@ -27,13 +28,15 @@ func unauthenticated(message string) error {
 	return &apiError{Status: http.StatusUnauthorized, Message: message}
 }
 
-// errorTypes are the error types of the API by status.
+// errorTypes are the error types of the API by status. A 4xx that the API does
+// not list, such as 408, is an invalid_request_error, as its documentation says.
 var errorTypes = map[int]string{
 	400: "invalid_request_error",
 	401: "authentication_error",
 	402: "billing_error",
 	403: "permission_error",
 	404: "not_found_error",
+	409: "conflict_error",
 	413: "request_too_large",
 	429: "rate_limit_error",
 	504: "timeout_error",
@@ -58,8 +61,14 @@ type errorBody struct {
 }
 
 type errorDetail struct {
-	Type    string `json:"type"`
-	Message string `json:"message"`
+	Type    string        `json:"type"`
+	Message string        `json:"message"`
+	Details *errorDetails `json:"details,omitempty"`
+}
+
+// errorDetails is what the SDKs' thread runners read to know what to do.
+type errorDetails struct {
+	ErrorCode string `json:"error_code"`
 }
 
 // write answers with e. x-should-retry is what the SDKs obey: they try again on
@@ -76,7 +85,10 @@ func (e *apiError) write(c *call) {
 	}
 	contentType, body := e.body(c.requestID)
 	if contentType != "" {
-		h.Set("content-type", contentType)
+		var err error
+		if body, err = c.prepare(contentType, body); err != nil {
+			return
+		}
 	}
 	c.w.WriteHeader(e.Status)
 	_, _ = c.w.Write(body) // the client is gone: nothing to do
@@ -93,7 +105,11 @@ func (e *apiError) body(requestID string) (contentType string, body []byte) {
 	if kind == "" {
 		kind = errorType(e.Status)
 	}
-	body, err := encode(errorBody{Type: "error", Error: errorDetail{kind, e.Message}, RequestID: requestID})
+	detail := errorDetail{Type: kind, Message: e.Message}
+	if e.Code != "" {
+		detail.Details = &errorDetails{e.Code}
+	}
+	body, err := encode(errorBody{Type: "error", Error: detail, RequestID: requestID})
 	if err != nil {
 		return "", nil
 	}

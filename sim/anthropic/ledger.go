@@ -29,6 +29,10 @@ type Request struct {
 	Path      string `json:"path"`
 	Query     string `json:"query"`
 	Host      string `json:"host"`
+	// Key is the end of the credential that came with it, its last four
+	// characters, to tell keys apart. Empty if there was none, or one so short
+	// that they would give it away.
+	Key string `json:"key"`
 	// Header has "real" or "other" in place of every credential.
 	Header     http.Header `json:"headers"`
 	BodySHA256 string      `json:"body_sha256"` // hexadecimal
@@ -65,12 +69,6 @@ func (b *book) update(id string, change func(*Entry)) {
 	}
 }
 
-func (b *book) knows(id string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.byID[id] != nil
-}
-
 func (b *book) addRequest(r Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -105,19 +103,23 @@ func (s *Server) Requests() []Request {
 	return append([]Request{}, s.book.requests...)
 }
 
-// Reset forgets everything that was served.
+// Reset forgets everything that was served, and how often. The script of the
+// server stays.
 func (s *Server) Reset() {
 	s.book.reset()
 	s.cache.reset()
+	s.threads.reset()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.runs)
 }
 
-func (s *Server) serveLedger(w http.ResponseWriter, _ *http.Request) { _ = writeJSON(w, s.Ledger()) }
+func (s *Server) serveLedger(w http.ResponseWriter, _ *http.Request) {
+	_ = (&call{w: w}).json(s.Ledger())
+}
 
 func (s *Server) serveRequests(w http.ResponseWriter, _ *http.Request) {
-	_ = writeJSON(w, s.Requests())
+	_ = (&call{w: w}).json(s.Requests())
 }
 
 func (s *Server) serveReset(w http.ResponseWriter, _ *http.Request) {

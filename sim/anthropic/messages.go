@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -15,6 +13,7 @@ var (
 	errCut         = errors.New("cut")
 	errStalled     = errors.New("stalled")
 	errStreamError = errors.New("stream_error")
+	errClosed      = errors.New("closed") // before anything was served: in no entry
 )
 
 // messages serves POST /v1/messages.
@@ -23,24 +22,30 @@ func (s *Server) messages(c *call) error {
 	if err != nil {
 		return err
 	}
-	segments, err := p.segments(c.key)
+	if err := c.begin(p.script); err != nil {
+		return err
+	}
+	segments, err := s.wholePrompt(c, &p)
 	if err != nil {
 		return err
 	}
 	if total := totalTokens(segments); total > int64(p.model.context) {
 		return invalid("prompt is too long: %d tokens > %d maximum", total, p.model.context)
 	}
-	if err := pause(c.r.Context(), p.script.firstByte); err != nil {
-		return err
-	}
-	if err := s.fault(p); err != nil {
-		return err
-	}
 	a := answerTo(p, s.startUsage(p, segments))
 	if p.Stream {
 		return s.stream(c, p, a)
 	}
 	return s.whole(c, p, a)
+}
+
+// wholePrompt completes p with the thread that it continues and cuts it into
+// segments.
+func (s *Server) wholePrompt(c *call, p *prompt) ([]segment, error) {
+	if err := s.resume(c, p); err != nil {
+		return nil, err
+	}
+	return p.segments(c.key)
 }
 
 // startUsage uses the prompt cache and returns what message_start reports. One
@@ -66,9 +71,8 @@ func (s *Server) startUsage(p prompt, segments []segment) Usage {
 
 // whole sends the answer in one piece.
 func (s *Server) whole(c *call, p prompt, a answer) error {
-	if p.script.stallAfter >= 0 {
-		<-c.r.Context().Done()
-		return errStalled
+	if err := p.script.hold(c.r.Context()); err != nil {
+		return err
 	}
 	content := make([]any, len(a.blocks))
 	for i := range a.blocks {
@@ -80,8 +84,9 @@ func (s *Server) whole(c *call, p prompt, a answer) error {
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("content-type", "application/json")
-	c.w.Header().Set("content-length", strconv.Itoa(len(body)))
+	if body, err = c.prepare("application/json", body); err != nil {
+		return err
+	}
 	entry := Entry{ID: a.id, Model: a.model, Usage: usage, RequestID: c.requestID, Finished: true}
 	if p.script.cutAfter >= 0 {
 		entry.Finished, entry.Error = false, errCut.Error()
@@ -91,6 +96,9 @@ func (s *Server) whole(c *call, p prompt, a answer) error {
 		return errCut
 	}
 	s.book.addEntry(entry)
+	if err := s.keep(c, &p, &a); err != nil {
+		return err
+	}
 	if _, err := c.w.Write(body); err != nil {
 		s.book.update(a.id, func(e *Entry) { e.Finished, e.Error = false, errAborted.Error() })
 		return fmt.Errorf("write the answer: %w", err)
@@ -104,14 +112,14 @@ func (s *Server) countTokens(c *call) error {
 	if err != nil {
 		return err
 	}
-	segments, err := p.segments(c.key)
+	if err := c.begin(p.script); err != nil {
+		return err
+	}
+	segments, err := s.wholePrompt(c, &p)
 	if err != nil {
 		return err
 	}
-	if err := s.fault(p); err != nil {
-		return err
-	}
-	return writeJSON(c.w, struct {
+	return c.json(struct {
 		InputTokens int64 `json:"input_tokens"`
 	}{totalTokens(segments)})
 }
@@ -131,16 +139,5 @@ func pause(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return errAborted
-	}
-}
-
-// drop closes the client's connection in the middle of the answer, after what
-// was written has left. It needs HTTP/1, which all clients of the API speak when
-// there is no TLS.
-func drop(w http.ResponseWriter) {
-	rc := http.NewResponseController(w)
-	_ = rc.Flush()
-	if conn, _, err := rc.Hijack(); err == nil {
-		_ = conn.Close()
 	}
 }

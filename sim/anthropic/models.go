@@ -83,7 +83,7 @@ func (s *Server) getModel(c *call) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(c.w, m.info())
+	return c.json(m.info())
 }
 
 // modelPage is Anthropic's page shape.
@@ -111,7 +111,7 @@ func (s *Server) listModels(c *call) error {
 	if len(page.Data) > 0 {
 		page.FirstID, page.LastID = &page.Data[0].ID, &page.Data[len(page.Data)-1].ID
 	}
-	return writeJSON(c.w, page)
+	return c.json(page)
 }
 
 func pageLimit(query url.Values) (int, error) {

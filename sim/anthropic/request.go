@@ -36,13 +36,6 @@ type toolChoice struct {
 	Name string `json:"name"`
 }
 
-// thread asks for a conversation that the server holds. This server checks only
-// that a continued thread began here, and counts the new turn alone.
-type thread struct {
-	Type              string `json:"type"`
-	PreviousMessageID string `json:"previous_message_id"`
-}
-
 type message struct {
 	Role    string  `json:"role"`
 	Content content `json:"content"`
@@ -124,21 +117,18 @@ func (s *Server) parsePrompt(c *call, countOnly bool) (prompt, error) {
 	if p.model, err = findModel(p.Model); err != nil {
 		return prompt{}, err
 	}
-	if err := p.check(c.r.Header.Get("anthropic-version"), countOnly); err != nil {
+	if err := p.check(c.r.Header, countOnly); err != nil {
 		return prompt{}, err
-	}
-	if p.Thread != nil && p.Thread.Type == "continue" && !s.book.knows(p.Thread.PreviousMessageID) {
-		return prompt{}, &apiError{Status: http.StatusNotFound, Message: "thread.previous_message_id: not found"}
 	}
 	if p.last, err = p.lastUserMessage(); err != nil {
 		return prompt{}, err
 	}
-	p.script, err = parseScripts(c.r.Header.Get("x-sim-script"), p.last)
+	p.script, err = s.readScript(c.r.Header.Get("x-sim-script"), &p)
 	return p, err
 }
 
 // check applies the rules that need nothing but the request.
-func (p *prompt) check(version string, countOnly bool) error {
+func (p *prompt) check(h http.Header, countOnly bool) error {
 	if !countOnly {
 		switch {
 		case p.MaxTokens == nil:
@@ -164,8 +154,11 @@ func (p *prompt) check(version string, countOnly bool) error {
 	if p.InferenceGeo != "" && !p.model.geo {
 		return invalid("inference_geo: is not supported by %s", p.Model)
 	}
-	if refusesSampling(version) && (p.Temperature != nil || p.TopP != nil || p.TopK != nil) {
+	if refusesSampling(h.Get("anthropic-version")) && (p.Temperature != nil || p.TopP != nil || p.TopK != nil) {
 		return invalid("temperature, top_p and top_k are not supported from anthropic-version 2026-10-21 on")
+	}
+	if p.Thread != nil {
+		return p.Thread.check(p, h)
 	}
 	return nil
 }

@@ -21,8 +21,15 @@ const maxBody = 32 << 20
 // Options configure a Server. The zero value accepts any key and answers without
 // pauses.
 type Options struct {
-	// APIKey is the only credential accepted. Empty: any one credential is.
-	APIKey string
+	// APIKey and APIKeys are the only credentials accepted; each has its own
+	// prompt cache and threads. If there is none, any one credential is.
+	APIKey  string
+	APIKeys []string
+	// Script is applied to every request, until SetScript replaces it.
+	Script string
+	// Models has scripts by the model that the request names, with or without the
+	// date, as it is written there.
+	Models map[string]string
 	// ChunkDelay is the pause before each delta of a stream.
 	ChunkDelay time.Duration
 	// Now tells the time, for the lifetime of cached prompts. Nil: time.Now.
@@ -32,13 +39,16 @@ type Options struct {
 // Server is an http.Handler that plays the Messages API. It is safe for
 // concurrent use.
 type Server struct {
-	opts  Options
-	mux   *http.ServeMux
-	book  book
-	cache promptCache
+	opts    Options
+	keys    []string
+	mux     *http.ServeMux
+	book    book
+	cache   promptCache
+	threads threadStore
 
-	mu   sync.Mutex
-	runs map[string]int // how often each counted script ran
+	mu     sync.Mutex
+	script string
+	runs   map[string]int // how often each scope with times=N was asked for
 }
 
 // New returns a Server with an empty ledger.
@@ -46,12 +56,17 @@ func New(opts Options) *Server {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, mux: http.NewServeMux(), runs: map[string]int{}}
+	s := &Server{opts: opts, mux: http.NewServeMux(), script: opts.Script, runs: map[string]int{}}
+	for _, key := range append([]string{opts.APIKey}, opts.APIKeys...) {
+		if key != "" {
+			s.keys = append(s.keys, key)
+		}
+	}
 	s.mux.Handle("POST /v1/messages", s.api(s.messages))
 	s.mux.Handle("POST /v1/messages/count_tokens", s.api(s.countTokens))
-	s.mux.Handle("GET /v1/models", s.api(s.listModels))
-	s.mux.Handle("GET /v1/models/{id}", s.api(s.getModel))
-	s.mux.Handle("/", s.api(notFound))
+	s.mux.Handle("GET /v1/models", s.api(s.scripted(s.listModels)))
+	s.mux.Handle("GET /v1/models/{id}", s.api(s.scripted(s.getModel)))
+	s.mux.Handle("/", s.api(s.scripted(notFound)))
 	s.mux.HandleFunc("GET /__ledger", s.serveLedger)
 	s.mux.HandleFunc("GET /__requests", s.serveRequests)
 	s.mux.HandleFunc("POST /__reset", s.serveReset)
@@ -68,6 +83,7 @@ type call struct {
 	body      []byte
 	requestID string
 	key       string // the credential that was accepted
+	encoding  string // of the answer; empty: none
 }
 
 // api receives the request, records it, checks the headers that every route
@@ -105,7 +121,7 @@ func (s *Server) receive(c *call) error {
 	sum := sha256.Sum256(body)
 	s.book.addRequest(Request{
 		RequestID: c.requestID, Method: c.r.Method, Path: c.r.URL.Path, Query: c.r.URL.RawQuery,
-		Host: c.r.Host, Header: s.redacted(c.r.Header),
+		Host: c.r.Host, Key: keyEnd(c.r.Header), Header: s.redacted(c.r.Header),
 		BodySHA256: hex.EncodeToString(sum[:]), BodyLength: len(body),
 	})
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](readErr); tooLarge {
@@ -114,10 +130,16 @@ func (s *Server) receive(c *call) error {
 	if readErr != nil {
 		return fmt.Errorf("read the request: %w", readErr)
 	}
+	if err := s.refuseLeaks(c.r.Header); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(c.r.URL.Path, "/v1/") {
+		return nil // there is nothing, and anyone may know
+	}
 	if err := s.authenticate(c); err != nil {
 		return err
 	}
-	if strings.HasPrefix(c.r.URL.Path, "/v1/") && c.r.Header.Get("anthropic-version") == "" {
+	if c.r.Header.Get("anthropic-version") == "" {
 		return invalid("anthropic-version: header is required")
 	}
 	return nil
@@ -130,19 +152,6 @@ func notFound(c *call) error {
 
 // newID returns a new identifier in the style of the API.
 func newID(prefix string) string { return prefix + "01" + rand.Text()[:22] }
-
-// writeJSON answers 200 with v.
-func writeJSON(w http.ResponseWriter, v any) error {
-	body, err := encode(v)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("content-type", "application/json")
-	if _, err := w.Write(body); err != nil {
-		return fmt.Errorf("write the answer: %w", err)
-	}
-	return nil
-}
 
 // encode is json.Marshal that leaves <, > and & alone, as the real API does.
 func encode(v any) ([]byte, error) {

@@ -1,9 +1,9 @@
 package anthropic
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
@@ -12,8 +12,9 @@ import (
 // stream sends the answer event by event and keeps its ledger entry true to
 // what was sent.
 type stream struct {
+	s     *Server
 	c     *call
-	book  *book
+	out   *outlet
 	p     prompt
 	a     answer
 	delay time.Duration
@@ -25,20 +26,25 @@ type stream struct {
 
 // stream serves a streaming request.
 func (s *Server) stream(c *call, p prompt, a answer) error {
-	st := &stream{c: c, book: &s.book, p: p, a: a, delay: s.opts.ChunkDelay, usage: a.start}
+	out := newOutlet(c.w, c.encoding, p.script.trickle)
+	st := &stream{s: s, c: c, out: out, p: p, a: a, delay: s.opts.ChunkDelay, usage: a.start}
 	if p.script.delay >= 0 {
 		st.delay = p.script.delay
 	}
 	h := c.w.Header()
 	h.Set("content-type", "text/event-stream; charset=utf-8")
 	h.Set("cache-control", "no-cache")
+	c.labelEncoding()
 	s.book.addEntry(Entry{ID: a.id, Model: a.model, Usage: st.usage, RequestID: c.requestID, Stream: true})
 	err := st.run()
 	if err != nil {
 		s.book.update(a.id, func(e *Entry) { e.Finished, e.Error = false, err.Error() })
 	}
-	if errors.Is(err, errCut) {
+	switch {
+	case errors.Is(err, errCut):
 		drop(c.w)
+	case err == nil, errors.Is(err, errStreamError):
+		_ = out.end() // the client is gone: it had the last event
 	}
 	return err
 }
@@ -99,42 +105,24 @@ func (st *stream) delta(index int, b *answerBlock, p piece) error {
 	return nil
 }
 
-// finish sends the end of the message. The entry says finished before the last
-// event is out, so that a client that has the event finds it there.
+// finish sends the end of the message. The entry says finished, and the thread
+// is held, before the last event is out, so that a client that has the event
+// finds them there.
 func (st *stream) finish() error {
 	end := messageDelta{"message_delta", stopDetail{StopReason: st.a.stopReason}, st.usage.delta()}
 	if err := st.send("message_delta", end); err != nil {
 		return err
 	}
-	st.book.update(st.a.id, func(e *Entry) { e.Finished = true })
+	st.s.book.update(st.a.id, func(e *Entry) { e.Finished = true })
+	if err := st.s.keep(st.c, &st.p, &st.a); err != nil {
+		return err
+	}
 	// The real API pads some events with blanks; a relay must keep them.
 	return st.sendRaw("message_stop", `{"type":"message_stop"      }`)
 }
 
-// fault does what the script wants at this point. At the end of the message
-// everything that has not come yet is due.
-func (st *stream) fault(atEnd bool) error {
-	due := func(after int) bool {
-		return after == st.sent || (atEnd && after > st.sent)
-	}
-	switch sc := st.p.script; {
-	case due(sc.cutAfter):
-		return errCut
-	case due(sc.stallAfter):
-		<-st.c.r.Context().Done()
-		return errStalled
-	case due(sc.streamErrorAfter):
-		body := errorBody{Type: "error", Error: errorDetail{sc.errorType, "Overloaded"}, RequestID: st.c.requestID}
-		if err := st.send("error", body); err != nil {
-			return err
-		}
-		return errStreamError
-	}
-	return nil
-}
-
 func (st *stream) report() {
-	st.book.update(st.a.id, func(e *Entry) { e.Usage = st.usage })
+	st.s.book.update(st.a.id, func(e *Entry) { e.Usage = st.usage })
 }
 
 func (st *stream) send(name string, v any) error {
@@ -145,15 +133,20 @@ func (st *stream) send(name string, v any) error {
 	return st.sendRaw(name, string(data))
 }
 
-// sendRaw writes one event and flushes it. A client that is gone is errAborted.
 func (st *stream) sendRaw(name, data string) error {
+	var event bytes.Buffer
+	if err := sse.Write(&event, name, []byte(data)); err != nil {
+		return err
+	}
+	return st.write(event.Bytes())
+}
+
+// write sends one event and flushes it. A client that is gone is errAborted.
+func (st *stream) write(event []byte) error {
 	if st.c.r.Context().Err() != nil {
 		return errAborted
 	}
-	if err := sse.Write(st.c.w, name, []byte(data)); err != nil {
-		return errAborted
-	}
-	if err := http.NewResponseController(st.c.w).Flush(); err != nil {
+	if err := st.out.send(event); err != nil {
 		return errAborted
 	}
 	return nil

@@ -14,6 +14,10 @@ func (s *Server) adminRoutes() {
 		reply{http.StatusOK, s.Applied()}.send(w)
 	})
 	s.mux.HandleFunc("POST /__grant", s.serveGrant)
+	s.mux.HandleFunc("POST /__customer", s.serveCustomer)
+	s.mux.HandleFunc("POST /__clock", s.serveClock)
+	s.mux.HandleFunc("POST /__webhooks", s.serveHooks)
+	s.mux.HandleFunc("POST /__webhooks/deliver", s.serveDeliver)
 	s.mux.HandleFunc("GET /__faults", s.serveFaults)
 	s.mux.HandleFunc("POST /__faults", s.serveSetFaults)
 	s.mux.HandleFunc("POST /__reset", func(w http.ResponseWriter, _ *http.Request) {
@@ -56,6 +60,7 @@ func (s *Server) Grant(customerID string, credits Amount) {
 		c = s.create(customerID)
 	}
 	s.grant(c, credits)
+	s.send(c, "billing.updated", map[string]any{})
 }
 
 // Reset forgets customers, deductions, keys, locks, events and faults.

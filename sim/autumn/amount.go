@@ -50,6 +50,16 @@ func ParseAmount(text string) (Amount, error) {
 	return Amount(rounded.Int64()), nil
 }
 
+// stored is an amount as Autumn's cache holds it: a double of 14 digits. What
+// does not fit is lost.
+func stored(a Amount) Amount {
+	drop := Amount(1)
+	for n := a; n > 1e14 || n < -1e14; n /= 10 {
+		drop *= 10
+	}
+	return a / drop * drop
+}
+
 // String writes the amount as a decimal without trailing zeros.
 func (a Amount) String() string {
 	digits := strconv.FormatInt(int64(a), 10)

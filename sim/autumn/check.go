@@ -2,6 +2,7 @@ package autumn
 
 import (
 	"net/http"
+	"time"
 )
 
 type checkBody struct {
@@ -24,13 +25,14 @@ type oldCheckBody struct {
 }
 
 // check serves POST /v1/check. Not allowed is a 200. With send_event it deducts
-// all or nothing; a body idempotency key is ignored, so that a repeated one
-// deducts again.
+// all or nothing, and with a lock it holds the amount; a body idempotency key is
+// ignored, so that a repeated one deducts again. One that takes over three seconds
+// is answered 202, allowed, while the work goes on; under overload nothing does.
 func (s *Server) check(c *call) (reply, error) {
 	f := fields{object: c.body}
 	req := trackRequest{
 		customerID: f.need("customer_id"), featureID: f.need("feature_id"), value: amountUnit,
-		timestamp: s.opts.Now(), overflow: true, properties: []byte("{}"), key: c.r.Header.Get("idempotency-key"),
+		timestamp: s.now(), overflow: true, properties: []byte("{}"), key: c.r.Header.Get("idempotency-key"),
 	}
 	f.read("required_balance", &req.value)
 	if f.read("properties", &map[string]any{}) {
@@ -38,11 +40,13 @@ func (s *Server) check(c *call) (reply, error) {
 	}
 	var send bool
 	f.read("send_event", &send)
-	switch {
-	case f.err != nil:
+	f.read("entity_id", &req.entityID)
+	s.parseLock(&f, &req, s.now())
+	if req.lockID != "" {
+		req.key, send = req.lockID, true
+	}
+	if f.err != nil {
 		return reply{}, f.err
-	case c.body.has("lock"):
-		return reply{}, invalidInputs("lock: the simulator has no locks on check")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +57,17 @@ func (s *Server) check(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	allowed := cust.balance != nil && cust.balance.remaining() >= req.value
+	if req.entityID != "" && cust.entities[req.entityID] == nil {
+		return reply{}, entityNotFound(req.entityID)
+	}
+	funds := cust.funds(req.entityID)
+	allowed := funds != nil && (funds.unlimited || funds.remaining() >= req.value)
+	if c.failsOpen(c.rule) || c.fault == FaultAccepted202Lost {
+		if c.fault == FaultSlowApply && send && allowed {
+			s.enqueue(req, c.rule)
+		}
+		return reply{http.StatusAccepted, checkBody{Allowed: true, CustomerID: req.customerID, RequiredBalance: req.value}}, nil
+	}
 	if allowed && send {
 		deductions, err := s.deduct(cust, req, false)
 		if err != nil {
@@ -61,7 +75,17 @@ func (s *Server) check(c *call) (reply, error) {
 		}
 		s.record(req, deductions)
 	}
-	return s.checkReply(c.version, req, allowed, cust.balance), nil
+	return s.checkReply(c.version, req, allowed, funds), nil
+}
+
+// patience is how long a check without a lock may take.
+const patience = 3 * time.Second
+
+// failsOpen says whether a check takes so long that it is answered before its work
+// is done.
+func (c *call) failsOpen(rule Fault) bool {
+	return rule.Fault == FaultSlowApply && time.Duration(rule.DelayMS)*time.Millisecond > patience &&
+		canonicalPath(c.r.URL.Path) == "/v1/check" && !c.body.has("lock")
 }
 
 func (s *Server) checkReply(v version, req trackRequest, allowed bool, b *balance) reply {

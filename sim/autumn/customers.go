@@ -3,6 +3,8 @@ package autumn
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 // createCustomer serves get-or-create. The older route calls the customer's id
@@ -51,6 +53,15 @@ func (s *Server) getCustomer(c *call) (reply, error) {
 	if !ok {
 		return reply{}, customerNotFound(id)
 	}
+	if cust.balance != nil {
+		cust.balance.refresh(s.now())
+	}
+	if c.version != v12 && slices.Contains(strings.Split(c.r.URL.Query().Get("expand"), ","), "invoices") {
+		return reply{http.StatusOK, struct {
+			customerBody
+			Invoices []invoice `json:"invoices"`
+		}{s.customerBody(cust, c.version).(customerBody), orEmpty(cust.invoices)}}, nil
+	}
 	return reply{http.StatusOK, s.customerBody(cust, c.version)}, nil
 }
 
@@ -64,6 +75,13 @@ type customerHead struct {
 	StripeID    *string         `json:"stripe_id"`
 	Env         string          `json:"env"`
 	Metadata    json.RawMessage `json:"metadata"`
+}
+
+// subscription is the default plan of a customer.
+type subscription struct {
+	PlanID    string `json:"plan_id"`
+	Status    string `json:"status"`
+	StartedAt int64  `json:"started_at"` // unix milliseconds
 }
 
 type customerBody struct {
@@ -94,6 +112,9 @@ func (s *Server) customerBody(c *customer, v version) any {
 		return old
 	}
 	body := customerBody{head, []any{}, []any{}, map[string]balanceBody{}, map[string]any{}}
+	if s.opts.DefaultGrant > 0 {
+		body.Subscriptions = []any{subscription{"default", "active", c.createdAt.UnixMilli()}}
+	}
 	if c.balance != nil {
 		body.Balances[s.opts.FeatureID] = *s.balanceBody(c.balance)
 	}
@@ -125,11 +146,20 @@ func (s *Server) balanceBody(b *balance) *balanceBody {
 	if b == nil {
 		return nil
 	}
-	remaining := max(b.remaining(), 0)
-	return &balanceBody{
-		FeatureID: s.opts.FeatureID, Granted: b.granted, Remaining: remaining, Usage: b.usage,
-		Breakdown: []breakdownRow{{b.id, b.granted, remaining, b.usage}},
+	body := &balanceBody{
+		FeatureID: s.opts.FeatureID, Granted: stored(b.granted()), Usage: stored(b.usage()), Unlimited: b.unlimited, Breakdown: []breakdownRow{},
 	}
+	for _, r := range b.rows {
+		left := max(r.remaining(), 0) // each row is floored by itself
+		body.Remaining += left
+		body.Breakdown = append(body.Breakdown, breakdownRow{r.id, stored(r.granted), stored(left), stored(r.usage)})
+	}
+	body.Remaining = stored(body.Remaining)
+	if next := b.nextReset(); !next.IsZero() {
+		millis := next.UnixMilli()
+		body.NextResetAt = &millis
+	}
+	return body
 }
 
 // oldBalanceBody is a balance up to 1.2.
@@ -146,6 +176,6 @@ type oldBalanceBody struct {
 
 func (s *Server) oldBalanceBody(b *balance) oldBalanceBody {
 	return oldBalanceBody{
-		ID: s.opts.FeatureID, Type: "static", Balance: max(b.remaining(), 0), Usage: b.usage, IncludedUsage: b.granted,
+		ID: s.opts.FeatureID, Type: "static", Balance: max(b.remaining(), 0), Usage: b.usage(), IncludedUsage: b.granted(), Unlimited: b.unlimited,
 	}
 }

@@ -66,7 +66,7 @@ func (s *Server) listEvents(c *call) (reply, error) {
 // visible returns the events that match and that the lag has let through,
 // newest first.
 func (s *Server) visible(filter eventFilter) []event {
-	latest := s.opts.Now().Add(-max(s.opts.EventLag, 0))
+	latest := s.now().Add(-max(s.opts.EventLag, 0))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []event
@@ -97,4 +97,23 @@ func (f eventFilter) hasProperties(raw json.RawMessage) bool {
 		}
 	}
 	return true
+}
+
+// aggregateEvents serves POST /v1/events/aggregate: the sum and number of what
+// is visible.
+func (s *Server) aggregateEvents(c *call) (reply, error) {
+	f := fields{object: c.body}
+	var filter eventFilter
+	f.read("customer_id", &filter.customerID)
+	f.read("feature_id", &filter.featureID)
+	f.read("filter_by", &filter.properties)
+	if f.err != nil {
+		return reply{}, f.err
+	}
+	var sum Amount
+	list := s.visible(filter)
+	for _, e := range list {
+		sum += e.Value
+	}
+	return reply{http.StatusOK, map[string]any{"total": map[string]any{s.opts.FeatureID: map[string]any{"count": len(list), "sum": sum}}}}, nil
 }

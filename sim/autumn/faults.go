@@ -24,11 +24,35 @@ const (
 	FaultTruncatedBody      = "truncated_body"        // applied; half of the answer, then the connection closes
 	FaultNoBalance          = "no_balance"            // track: 200 with balance null, nothing applied, no lock receipt
 	FaultPartial            = "partial"               // track: half of the value is applied, as if a spend limit cut it
+
+	FaultAccepted202Late    = "accepted_202_late"     // track: 202, applied delay_ms later by the server's clock
+	FaultQueuedTwice        = "queued_twice"          // as that, and the queue delivers it twice
+	FaultError503AfterApply = "error_503_after_apply" // applied; 503 of another code than shedding, so the key is let go
+	FaultKeyStoreDown       = "key_store_down"        // no idempotency key is looked at or claimed
+	FaultKeyLifeCut         = "key_life_cut"          // the key's claim lives delay_ms only
+	FaultReleaseLost        = "release_lost"          // a failure does not let the key go; nothing else happens
+	FaultReceiptsCut        = "receipts_cut"          // first, every lock's receipt of more than delay_ms ago is forgotten
+	FaultCycleReset         = "cycle_reset"           // first, the customer's usage goes to zero, as at the end of a cycle
+	FaultCustomerDeleted    = "customer_deleted"      // first, the customer is deleted
+	FaultFeatureRenamed     = "feature_renamed"       // track: 404 feature_not_found
+	FaultClockBehind        = "clock_behind"          // the server's clock is delay_ms behind, for timestamps
+	FaultVersionDrift       = "version_drift"         // applied; the answer is of version 1.2
+	FaultMemoryLoss         = "memory_loss"           // first, deductions and receipts of the last delay_ms are lost
+	FaultFalseLock          = "false_lock"            // track: 409 lock_already_exists, nothing applied
+	FaultEventLost          = "event_lost"            // track: applied; the event is never listed
+	FaultReset              = "connection_reset"      // applied; the connection is reset
+	FaultHalfOpen           = "half_open"             // applied; no answer for delay_ms, then the connection closes
+	FaultSlowBody           = "slow_body"             // applied; half of the answer, the rest never
+	FaultNotJSON            = "not_json"              // applied; a 200 of plain text
+	FaultArrivesLate        = "arrives_late"          // the connection closes; the request comes delay_ms later by the server's clock
 )
 
 var faultNames = []string{
 	FaultDropBeforeApply, FaultDropAfterApply, FaultClaimThenDie, FaultError500AfterApply, FaultError503,
 	FaultRateLimited, FaultSlowApply, FaultAccepted202Lost, FaultHTML502, FaultTruncatedBody, FaultNoBalance, FaultPartial,
+	FaultAccepted202Late, FaultQueuedTwice, FaultError503AfterApply, FaultKeyStoreDown, FaultKeyLifeCut, FaultReleaseLost, FaultReceiptsCut,
+	FaultCycleReset, FaultCustomerDeleted, FaultFeatureRenamed, FaultClockBehind, FaultVersionDrift, FaultMemoryLoss, FaultFalseLock,
+	FaultEventLost, FaultReset, FaultHalfOpen, FaultSlowBody, FaultArrivesLate, FaultNotJSON,
 }
 
 // Fault is a rule that makes requests fail. Of several rules that fire on one
@@ -49,7 +73,7 @@ type Fault struct {
 	Probability float64 `json:"probability,omitempty"`
 	// Seed makes the decisions of Probability repeatable.
 	Seed uint64 `json:"seed,omitempty"`
-	// DelayMS is the delay of slow_apply in milliseconds.
+	// DelayMS is the time of faults that have one, in milliseconds.
 	DelayMS int `json:"delay_ms,omitempty"`
 	// RetryAfterS is the Retry-After of rate_limited_429 in seconds. Zero: none.
 	RetryAfterS int `json:"retry_after_s,omitempty"`
@@ -127,6 +151,8 @@ func canonicalPath(path string) string {
 		return "/v1/customers"
 	case "/v1/events.list":
 		return "/v1/events/list"
+	case "/v1/billing.attach":
+		return "/v1/attach"
 	}
 	return path
 }
@@ -151,12 +177,24 @@ func (s *Server) failBefore(w http.ResponseWriter, rule Fault) bool {
 }
 
 // failAfter sends the answer, or what the rule makes of it.
-func (s *Server) failAfter(w http.ResponseWriter, rule Fault, answer reply) {
+func (s *Server) failAfter(w http.ResponseWriter, r *http.Request, rule Fault, answer reply) {
 	switch rule.Fault {
 	case FaultDropAfterApply, FaultClaimThenDie:
 		drop(w)
 	case FaultTruncatedBody:
 		sendHalf(w, answer)
+		drop(w)
+	case FaultNotJSON:
+		_, _ = w.Write([]byte("OK")) // the client is gone: nothing to do
+	case FaultReset:
+		reset(w)
+	case FaultHalfOpen:
+		hold(r, rule)
+		drop(w)
+	case FaultSlowBody:
+		sendHalf(w, answer)
+		hold(r, rule)
+		drop(w)
 	default:
 		if rule.RetryAfterS > 0 && answer.status == http.StatusTooManyRequests {
 			w.Header().Set("retry-after", strconv.Itoa(rule.RetryAfterS))

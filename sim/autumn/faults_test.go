@@ -37,6 +37,25 @@ func TestFaults(t *testing.T) {
 		{autumn.FaultTruncatedBody, 200, "4", 409, "4", 409},
 		{autumn.FaultNoBalance, 200, "0", 409, "0", 200},
 		{autumn.FaultPartial, 200, "2", 409, "2", 409},
+		{autumn.FaultAccepted202Late, 202, "0", 409, "4", 409},
+		{autumn.FaultQueuedTwice, 202, "0", 409, "4", 409},
+		{autumn.FaultError503AfterApply, 503, "4", 200, "8", 409},
+		{autumn.FaultKeyStoreDown, 200, "4", 200, "8", 409},
+		{autumn.FaultKeyLifeCut, 200, "4", 200, "8", 409},
+		{autumn.FaultReleaseLost, 200, "4", 409, "4", 409},
+		{autumn.FaultReceiptsCut, 200, "4", 409, "4", 409},
+		{autumn.FaultCycleReset, 200, "4", 409, "4", 409},
+		{autumn.FaultCustomerDeleted, 404, "0", 404, "0", 404},
+		{autumn.FaultFeatureRenamed, 404, "0", 200, "4", 200},
+		{autumn.FaultClockBehind, 200, "4", 409, "4", 409},
+		{autumn.FaultVersionDrift, 200, "4", 409, "4", 409},
+		{autumn.FaultMemoryLoss, 200, "4", 409, "4", 409},
+		{autumn.FaultEventLost, 200, "4", 409, "4", 409},
+		{autumn.FaultReset, 0, "4", 409, "4", 409},
+		{autumn.FaultHalfOpen, 0, "4", 409, "4", 409},
+		{autumn.FaultSlowBody, 200, "4", 409, "4", 409},
+		{autumn.FaultArrivesLate, 0, "0", 409, "4", 409},
+		{autumn.FaultNotJSON, 200, "4", 409, "4", 409},
 	}
 	for _, tt := range tests {
 		t.Run(tt.fault, func(t *testing.T) {
@@ -49,12 +68,13 @@ func TestFaults(t *testing.T) {
 			if first.status != tt.status {
 				t.Errorf("status = %d (%v), want %d", first.status, first.err, tt.status)
 			}
-			if broken := tt.status == 0 || tt.fault == autumn.FaultTruncatedBody; (first.err != nil) != broken {
+			if broken := tt.status == 0 || tt.fault == autumn.FaultTruncatedBody || tt.fault == autumn.FaultSlowBody; (first.err != nil) != broken {
 				t.Errorf("error = %v, want one: %v", first.err, broken)
 			}
 			if got := b.Applied()["org"].Credits.String(); got != tt.applied {
 				t.Errorf("applied = %s, want %s", got, tt.applied)
 			}
+			b.advance(time.Second) // what is queued for 1 ms is due, and a life of 1 ms over
 			if second := b.send(t, "POST", "/v1/track", keyed, key("k")); second.status != tt.retryWithKey {
 				t.Errorf("again = %d %s, want %d", second.status, second.body, tt.retryWithKey)
 			}
@@ -64,6 +84,7 @@ func TestFaults(t *testing.T) {
 
 			b = withFault(t, rule)
 			b.send(t, "POST", "/v1/track", trackOne, nil)
+			b.advance(time.Second)
 			if second := b.send(t, "POST", "/v1/track", trackOne, nil); second.status != tt.retryLocked {
 				t.Errorf("again with a lock = %d %s, want %d", second.status, second.body, tt.retryLocked)
 			}

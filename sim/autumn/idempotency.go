@@ -16,18 +16,24 @@ type claims struct {
 // keys of headers and bodies apart. The claim comes before the work, so that a
 // second request is refused while the first still runs; it is let go when work
 // fails with anything but a conflict. The first answer is not replayed.
-func (s *Server) once(scope, key string, work func() reply) reply {
+func (s *Server) once(rule Fault, scope, key string, work func() reply) reply {
 	if key == "" {
 		return work()
 	}
+	if rule.Fault == FaultKeyStoreDown {
+		return work() // it fails open
+	}
 	key = scope + ":" + key
-	now := s.opts.Now()
-	if !s.claims.take(key, now, now.Add(s.opts.IdempotencyTTL)) {
+	now, life := s.now(), s.opts.IdempotencyTTL
+	if rule.Fault == FaultKeyLifeCut {
+		life = time.Duration(rule.DelayMS) * time.Millisecond
+	}
+	if !s.claims.take(key, now, now.Add(life)) {
 		return s.failure(errorf(http.StatusConflict, "duplicate_idempotency_key",
 			"Another request with the same idempotency key has already been received"))
 	}
 	answer := work()
-	if answer.status >= http.StatusBadRequest && answer.status != http.StatusConflict {
+	if answer.status >= http.StatusBadRequest && answer.status != http.StatusConflict && rule.Fault != FaultReleaseLost {
 		s.claims.release(key)
 	}
 	return answer

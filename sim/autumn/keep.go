@@ -22,8 +22,18 @@ type keptCustomer struct {
 	Name, Email, Fingerprint *string
 	Metadata                 json.RawMessage
 	CreatedAt                time.Time
-	BalanceID                string // empty: no balance
-	Granted, Usage           Amount
+	Card                     string
+	Rows                     []keptRow // none: no balance
+	// Of files that were written when a customer had one row.
+	BalanceID      string
+	Granted, Usage Amount
+}
+
+type keptRow struct {
+	ID                string
+	Granted, Usage    Amount
+	Every             time.Duration
+	ResetsAt, Expires time.Time
 }
 
 // Keep makes the server remember in a file, and first recall what the file
@@ -45,9 +55,15 @@ func (s *Server) Keep(file string) error {
 	}
 	st := newState()
 	for id, c := range k.Customers {
-		customer := &customer{id: id, name: c.Name, email: c.Email, fingerprint: c.Fingerprint, metadata: c.Metadata, createdAt: c.CreatedAt}
+		customer := &customer{id: id, name: c.Name, email: c.Email, fingerprint: c.Fingerprint, metadata: c.Metadata, createdAt: c.CreatedAt, card: c.Card}
 		if c.BalanceID != "" {
-			customer.balance = &balance{id: c.BalanceID, granted: c.Granted, usage: c.Usage}
+			c.Rows = append(c.Rows, keptRow{ID: c.BalanceID, Granted: c.Granted, Usage: c.Usage})
+		}
+		for _, r := range c.Rows {
+			if customer.balance == nil {
+				customer.balance = &balance{}
+			}
+			customer.balance.rows = append(customer.balance.rows, &grantRow{id: r.ID, granted: r.Granted, usage: r.Usage, every: r.Every, resetsAt: r.ResetsAt, expires: r.Expires})
 		}
 		st.customers[id] = customer
 	}
@@ -75,8 +91,11 @@ func (s *Server) save() error {
 	k := kept{Customers: map[string]keptCustomer{}, Receipts: s.state.receipts, Applied: s.state.applied, ByKey: s.state.byKey, NextID: s.state.nextID}
 	for id, c := range s.state.customers {
 		kc := keptCustomer{Name: c.name, Email: c.email, Fingerprint: c.fingerprint, Metadata: c.metadata, CreatedAt: c.createdAt}
+		kc.Card = c.card
 		if c.balance != nil {
-			kc.BalanceID, kc.Granted, kc.Usage = c.balance.id, c.balance.granted, c.balance.usage
+			for _, r := range c.balance.rows {
+				kc.Rows = append(kc.Rows, keptRow{r.id, r.granted, r.usage, r.every, r.resetsAt, r.expires})
+			}
 		}
 		k.Customers[id] = kc
 	}

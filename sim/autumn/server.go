@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,9 @@ const (
 type Options struct {
 	// SecretKey is the only key accepted. Empty: any that begins with am_sk_ is.
 	SecretKey string
+	// LiveSecretKey is the key of the account's live environment, which shares nothing
+	// with this one: Live is its server. Empty: there is none.
+	LiveSecretKey string
 	// Env is "sandbox" or "live", what answers say. Empty: sandbox.
 	Env string
 	// FeatureID is the only feature that exists. Empty: credits.
@@ -38,7 +42,11 @@ type Options struct {
 	IdempotencyTTL time.Duration
 	// EventLag is how late events are listed. Zero: 3 seconds; negative: none.
 	EventLag time.Duration
-	// Now is the server's clock. Nil: time.Now.
+	// Card is what new customers pay with, one of the Card constants. Empty: none.
+	Card string
+	// TopUpPlan is the one-off plan that attach sells credits of. Empty: top_up.
+	TopUpPlan string
+	// Now is the server's clock. Nil: time.Now. POST /__clock moves it on.
 	Now func() time.Time
 }
 
@@ -55,6 +63,9 @@ func (o Options) withDefaults() Options {
 	if o.EventLag == 0 {
 		o.EventLag = defaultEventLag
 	}
+	if o.TopUpPlan == "" {
+		o.TopUpPlan = "top_up"
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -65,12 +76,19 @@ func (o Options) withDefaults() Options {
 type Server struct {
 	opts   Options
 	mux    *http.ServeMux
+	live   *Server // nil: there is none
 	faults faultPlan
 	claims claims
+	busy   claims // what is being worked on and only once at a time
+
+	limits limits
+	hooks  hooks
+	ahead  atomic.Int64 // of Options.Now, in nanoseconds
 
 	mu    sync.Mutex
 	state state
-	file  string // where state is kept; empty: nowhere
+	stray []stray // requests that are still on their way
+	file  string  // where state is kept; empty: nowhere
 }
 
 // New returns a Server without customers.
@@ -90,24 +108,59 @@ func New(opts Options) *Server {
 		"POST /v1/customers.get":           s.getCustomer,
 		"POST /v1/events/list":             s.listEvents,
 		"POST /v1/events.list":             s.listEvents,
-		"/":                                notFound,
+		"POST /v1/events/aggregate":        s.aggregateEvents,
+		"POST /v1/events.aggregate":        s.aggregateEvents,
+		"POST /v1/balances.finalize":       s.finalize,
+		"POST /v1/usage":                   s.setUsage,
+		"POST /v1/balances/update":         s.updateBalance,
+		"POST /v1/balances.update":         s.updateBalance,
+		"POST /v1/balances/recalculate":    s.recalculate,
+		"POST /v1/balances.recalculate":    s.recalculate,
+		"POST /v1/balances/create":         s.createBalance,
+		"POST /v1/balances.create":         s.createBalance,
+		"POST /v1/attach":                  s.attach,
+		"POST /v1/billing.attach":          s.attach,
+		"POST /v1/checkout":                s.checkout,
+		"POST " + batchPath:                s.batchTrack,
+
+		"POST /v1/customers/{id}/entities":            s.createEntity,
+		"GET /v1/customers/{id}/entities/{entity}":    s.withEntity(s.entityReply),
+		"DELETE /v1/customers/{id}/entities/{entity}": s.withEntity(s.deleteEntity),
+		"POST /v1/entities.create":                    s.createEntity,
+		"POST /v1/entities.get":                       s.withEntity(s.entityReply),
+		"POST /v1/entities.delete":                    s.withEntity(s.deleteEntity),
+		"/":                                           notFound,
 	} {
 		s.mux.Handle(pattern, s.api(h))
 	}
 	s.adminRoutes()
+	if opts.LiveSecretKey != "" {
+		opts.SecretKey, opts.LiveSecretKey, opts.Env = opts.LiveSecretKey, "", "live"
+		s.live = New(opts)
+	}
 	return s
 }
 
-// ServeHTTP serves the API and the admin routes.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+// Live is the server of the live environment. Nil: there is none.
+func (s *Server) Live() *Server { return s.live }
+
+// ServeHTTP serves the API and the admin routes. The key decides the environment.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.live != nil && s.live.authenticate(r.Header.Get("authorization")) == nil {
+		s = s.live
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 // call is one request, received whole.
 type call struct {
 	r       *http.Request
-	body    object // empty if there was none
-	bodyErr error  // the body was not a JSON object
+	body    object   // empty if there was none
+	items   []object // of a batch
+	bodyErr error    // the body was not a JSON object
 	version version
 	fault   string // the fault that befalls it; empty: none
+	rule    Fault
 }
 
 // reply is a handler's answer before it is sent, so that faults can still
@@ -127,17 +180,37 @@ func (s *Server) api(h handler) http.Handler {
 			return // the client is gone, or lies about its body
 		}
 		c := &call{r: r}
-		c.body, c.bodyErr = parseObject(raw)
+		if r.URL.Path == batchPath {
+			c.items, c.bodyErr = parseList(raw)
+		} else {
+			c.body, c.bodyErr = parseObject(raw)
+		}
 		rule := s.faults.pick(r.URL.Path, c.customerID())
-		c.fault = rule.Fault
+		c.fault, c.rule = rule.Fault, rule
+		if rule.Fault == FaultArrivesLate {
+			s.delay(c, h, rule)
+			drop(w)
+			return
+		}
+		s.arrive()
+		s.mu.Lock()
+		s.befall(rule, c.customerID())
+		s.work()
+		s.mu.Unlock()
 		if s.failBefore(w, rule) {
 			return
 		}
-		s.failAfter(w, rule, s.run(c, h, rule))
+		s.failAfter(w, r, rule, s.run(c, h, rule))
 	})
 }
 
-var errSimulated = errors.New("simulated error")
+var (
+	errSimulated = errors.New("simulated error")
+	errRedis     = &apiError{Status: http.StatusServiceUnavailable, Code: "internal_error", Message: "Redis client timeout"}
+)
+
+// now is the server's clock.
+func (s *Server) now() time.Time { return s.opts.Now().Add(time.Duration(s.ahead.Load())) }
 
 // run does the work of a request, in the order of Autumn's middleware.
 func (s *Server) run(c *call, h handler, rule Fault) reply {
@@ -148,19 +221,30 @@ func (s *Server) run(c *call, h handler, rule Fault) reply {
 	if c.version, err = parseVersion(c.r.Header.Get("x-api-version")); err != nil {
 		return s.failure(err)
 	}
-	if rule.Fault == FaultRateLimited {
+	if rule.Fault == FaultRateLimited || !s.limits.take(limitOf(c.r.URL.Path), c.customerID(), s.now()) {
 		return s.failure(&apiError{Status: http.StatusTooManyRequests, Code: "rate_limit_exceeded", Message: "Rate limit exceeded"})
 	}
-	return s.once("header", c.r.Header.Get("idempotency-key"), func() reply {
+	return s.once(rule, "header", c.r.Header.Get("idempotency-key"), func() reply {
 		return s.answer(c, h, rule)
 	})
 }
 
 // answer runs the handler itself. A slow one works on after its client has gone.
 func (s *Server) answer(c *call, h handler, rule Fault) reply {
+	if what, err := c.exclusive(); what != "" {
+		if !s.busy.take(what, s.now(), s.now().Add(lockTTL)) {
+			return s.failure(err)
+		}
+		defer s.busy.release(what)
+	}
 	switch rule.Fault {
 	case FaultSlowApply:
+		if c.failsOpen(rule) {
+			break // its client is not kept waiting
+		}
 		<-time.After(time.Duration(rule.DelayMS) * time.Millisecond)
+	case FaultVersionDrift:
+		c.version = v12
 	case FaultClaimThenDie:
 		return reply{status: http.StatusOK} // never sent; it keeps the claim
 	}
@@ -174,8 +258,11 @@ func (s *Server) answer(c *call, h handler, rule Fault) reply {
 	if err != nil {
 		return s.failure(err)
 	}
-	if rule.Fault == FaultError500AfterApply {
+	switch rule.Fault {
+	case FaultError500AfterApply:
 		return s.failure(errSimulated)
+	case FaultError503AfterApply:
+		return s.failure(errRedis)
 	}
 	return answer
 }

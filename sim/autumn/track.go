@@ -9,16 +9,28 @@ import (
 // trackRequest is a checked track.
 type trackRequest struct {
 	customerID string
+	entityID   string // empty: of the customer as a whole
 	featureID  string
 	eventName  string
 	value      Amount
 	properties json.RawMessage
 	timestamp  time.Time
 	overflow   bool
+	reject     bool // all or nothing
 	async      bool
 	lockID     string
 	lockUntil  time.Time
-	key        string // names the deduction in the oracle
+	key        string    // names the deduction in the oracle
+	at         time.Time // when the queue's worker deducts it; zero: now
+}
+
+// when is the time at which a track is deducted. The worker is only looked after
+// when a request comes, but does its work in time.
+func (req trackRequest) when(now time.Time) time.Time {
+	if !req.at.IsZero() {
+		return req.at
+	}
+	return now
 }
 
 // track serves POST /v1/track. Its body may carry a second idempotency key,
@@ -29,10 +41,14 @@ func (s *Server) track(c *call) (reply, error) {
 		return reply{}, err
 	}
 	bodyKey, _ := c.body.text("idempotency_key")
-	return s.once("track", bodyKey, func() reply {
+	return s.once(c.rule, "track", bodyKey, func() reply {
 		answer, err := s.apply(c, req)
-		if err == nil && c.fault == FaultError500AfterApply {
-			err = errSimulated // here, so that the body's key is let go too
+		switch {
+		case err != nil:
+		case c.fault == FaultError500AfterApply: // here, so that the body's key is let go too
+			err = errSimulated
+		case c.fault == FaultError503AfterApply:
+			err = errRedis
 		}
 		if err != nil {
 			return s.failure(err)
@@ -43,10 +59,14 @@ func (s *Server) track(c *call) (reply, error) {
 
 func (s *Server) parseTrack(c *call) (trackRequest, error) {
 	f := fields{object: c.body}
-	now := s.opts.Now()
+	now := s.now()
+	if c.fault == FaultClockBehind {
+		now = now.Add(-time.Duration(c.rule.DelayMS) * time.Millisecond)
+	}
 	req := trackRequest{customerID: f.need("customer_id"), value: amountUnit, properties: json.RawMessage("{}"), timestamp: now}
 	hasFeature, hasEvent := f.read("feature_id", &req.featureID), f.read("event_name", &req.eventName)
 	f.read("value", &req.value)
+	f.read("entity_id", &req.entityID)
 	f.read("async", &req.async)
 	if f.read("properties", &map[string]any{}) {
 		req.properties = f.object["properties"]
@@ -57,7 +77,7 @@ func (s *Server) parseTrack(c *call) (trackRequest, error) {
 	}
 	overage := "cap"
 	f.read("overage_behavior", &overage)
-	req.overflow = overage == "overflow"
+	req.overflow, req.reject = overage == "overflow", overage == "reject"
 	s.parseLock(&f, &req, now)
 	req.key = oracleKey(c, req.lockID)
 	switch {
@@ -65,8 +85,10 @@ func (s *Server) parseTrack(c *call) (trackRequest, error) {
 		return trackRequest{}, f.err
 	case hasFeature == hasEvent:
 		return trackRequest{}, invalidInputs("exactly one of feature_id and event_name is required")
-	case overage != "cap" && overage != "overflow":
-		return trackRequest{}, invalidInputs("overage_behavior: must be cap or overflow")
+	case overage != "cap" && !req.overflow && !req.reject:
+		return trackRequest{}, invalidInputs("overage_behavior: must be cap, overflow or reject")
+	case req.reject && hasEvent:
+		return trackRequest{}, invalidInputs("overage_behavior: reject does not go with event_name")
 	case req.timestamp.After(now):
 		return trackRequest{}, invalidInputs("timestamp: must not be in the future")
 	}
@@ -113,6 +135,9 @@ func oracleKey(c *call, lockID string) string {
 func (s *Server) apply(c *call, req trackRequest) (reply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := renamed(c); err != nil {
+		return reply{}, err
+	}
 	if err := s.resolveFeature(&req); err != nil {
 		return reply{}, err
 	}
@@ -120,23 +145,34 @@ func (s *Server) apply(c *call, req trackRequest) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if id, ok := c.body.text("entity_id"); ok {
-		return reply{}, errorf(http.StatusNotFound, "entity_not_found", "Entity %s not found", id)
+	if req.entityID != "" && cust.entities[req.entityID] == nil {
+		return reply{}, entityNotFound(req.entityID)
 	}
 	switch c.fault {
 	case FaultAccepted202Lost:
 		return s.trackReply(c.version, req, http.StatusAccepted, nil, nil), nil
+	case FaultAccepted202Late, FaultQueuedTwice:
+		s.enqueue(req, c.rule)
+		return s.trackReply(c.version, req, http.StatusAccepted, nil, nil), nil
 	case FaultNoBalance:
 		return s.trackReply(c.version, req, http.StatusOK, nil, nil), nil
+	case FaultFalseLock:
+		if req.lockID != "" {
+			return reply{}, errorf(http.StatusConflict, "lock_already_exists", "Lock %s already exists", req.lockID)
+		}
+	}
+	if req.async {
+		s.enqueue(req, c.rule)
+		return s.trackReply(c.version, req, http.StatusAccepted, nil, nil), nil
 	}
 	deductions, err := s.deduct(cust, req, c.fault == FaultPartial)
 	if err != nil {
 		return reply{}, err
 	}
-	s.record(req, deductions)
-	if req.async {
-		return s.trackReply(c.version, req, http.StatusAccepted, nil, nil), nil
+	if c.fault != FaultEventLost {
+		s.record(req, deductions)
 	}
+	s.alert(cust)
 	return s.trackReply(c.version, req, http.StatusOK, cust.balance, deductions), nil
 }
 
@@ -160,36 +196,46 @@ func featureNotFound(id string) error {
 // deduct changes the balance and writes the lock's receipt. A customer without
 // a balance gets neither.
 func (s *Server) deduct(cust *customer, req trackRequest, partial bool) ([]deduction, error) {
-	b := cust.balance
-	if b == nil {
+	b := cust.funds(req.entityID)
+	if b == nil || len(b.rows) == 0 {
 		return nil, nil
 	}
-	if until, taken := s.state.receipts[req.lockID]; req.lockID != "" && taken && s.opts.Now().Before(until) {
+	if until, taken := s.state.receipts[req.lockID]; req.lockID != "" && taken && req.when(s.now()).Before(until) {
 		return nil, errorf(http.StatusConflict, "lock_already_exists", "Lock %s already exists", req.lockID)
 	}
 	value := req.value
 	if partial {
 		value /= 2
 	}
-	if !req.overflow {
+	switch {
+	case req.reject && !b.unlimited && b.remaining() < value:
+		return nil, errorf(http.StatusBadRequest, "insufficient_balance", "Insufficient balance of %s", req.featureID)
+	case !req.overflow:
 		value = capped(b, value)
+	case cust.spendLimit != nil: // money clamps even an overflow
+		value = min(value, max(b.remaining()+*cust.spendLimit, 0))
 	}
-	b.usage += value
+	s.state.journal = append(s.state.journal, change{s.now(), cust.id, value, req.lockID, req.key})
+	parts := b.take(value)
 	if req.lockID != "" {
 		s.state.receipts[req.lockID] = req.lockUntil
 	}
 	s.state.book(cust.id, req.key, value)
-	if value == 0 {
-		return nil, nil
+	var deductions []deduction
+	for _, p := range parts {
+		deductions = append(deductions, deduction{req.featureID, p.row.id, p.value})
 	}
-	return []deduction{{req.featureID, b.id, value}}, nil
+	return deductions, nil
 }
 
 // capped is how much of value "cap" lets through: down to an empty balance, and
 // for refunds up to the grant.
 func capped(b *balance, value Amount) Amount {
+	if b.unlimited {
+		return value
+	}
 	if value < 0 {
-		return max(value, -max(b.usage, 0))
+		return max(value, -max(b.usage(), 0))
 	}
 	return min(value, max(b.remaining(), 0))
 }
@@ -199,7 +245,7 @@ func (s *Server) record(req trackRequest, deductions []deduction) {
 	s.state.events = append(s.state.events, event{
 		ID: s.state.id("evt"), Timestamp: req.timestamp.UnixMilli(), CustomerID: req.customerID,
 		FeatureID: req.featureID, EventName: req.eventName, Value: req.value,
-		Properties: req.properties, Deductions: orEmpty(deductions), recordedAt: s.opts.Now(),
+		Properties: req.properties, Deductions: orEmpty(deductions), recordedAt: s.now(),
 	})
 }
 

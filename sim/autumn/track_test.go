@@ -27,7 +27,7 @@ func TestTrackIsChecked(t *testing.T) {
 		{"feature and event", `{"customer_id":"org","feature_id":"credits","event_name":"x"}`, 400, "invalid_inputs"},
 		{"a value that is text", `{"customer_id":"org","feature_id":"credits","value":"1"}`, 400, "invalid_inputs"},
 		{"a value out of range", `{"customer_id":"org","feature_id":"credits","value":1e30}`, 400, "invalid_inputs"},
-		{"reject", `{"customer_id":"org","feature_id":"credits","overage_behavior":"reject"}`, 400, "invalid_inputs"},
+		{"an unknown overage", `{"customer_id":"org","feature_id":"credits","overage_behavior":"deny"}`, 400, "invalid_inputs"},
 		{"the future", `{"customer_id":"org","feature_id":"credits","timestamp":1795521600001}`, 400, "invalid_inputs"},
 		{"a lock without a name", `{"customer_id":"org","feature_id":"credits","lock":{"enabled":true}}`, 400, "invalid_inputs"},
 		{"a long lock", `{"customer_id":"org","feature_id":"credits","lock":{"enabled":true,"lock_id":"` + strings.Repeat("x", 257) + `"}}`, 400, "invalid_inputs"},

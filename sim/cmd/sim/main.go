@@ -1,11 +1,14 @@
-// Command sim serves a simulator until SIGINT or SIGTERM: `sim anthropic` or
-// `sim autumn`. Besides the vendor's routes it answers GET /healthz.
+// Command sim serves a simulator until SIGINT or SIGTERM: `sim anthropic`,
+// `sim openai`, `sim autumn` or `sim stripe`. Besides the vendor's routes it
+// answers GET /healthz.
 //
 // It reads
 //
 //	SIM_LISTEN         host:port to listen on, port 0: any free one (default :8200)
 //	ANTHROPIC_API_KEY  the only key that anthropic accepts (default: any)
+//	OPENAI_API_KEY     the only key that openai accepts (default: any)
 //	AUTUMN_API_KEY     the only key that autumn accepts (default: any am_sk_ key)
+//	STRIPE_API_KEY     the only key that stripe accepts (default: any sk_ key)
 //	SIM_CHUNK_DELAY    the pause before each piece of a stream (default 15ms)
 //	SIM_GRANT          the credits of a new customer (default 10000)
 //
@@ -37,10 +40,10 @@ func main() {
 
 func run(ctx context.Context, args []string, getenv func(string) string) int {
 	if len(args) != 1 {
-		fmt.Fprintln(os.Stderr, "usage: sim anthropic | sim autumn")
+		fmt.Fprintln(os.Stderr, "usage: sim anthropic | sim openai | sim autumn | sim stripe")
 		return 2
 	}
-	handler, err := simulator(args[0], getenv)
+	handler, err := simulator(args[0], getenv) //nolint:contextcheck // its handlers have the context of their requests
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		return 2

@@ -28,14 +28,17 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"no simulator is named", nil, nil, 2},
 		{"two are named", []string{"anthropic", "autumn"}, nil, 2},
-		{"an unknown one is named", []string{"openai"}, nil, 2},
+		{"an unknown one is named", []string{"gemini"}, nil, 2},
 		{"the pause is not a duration", []string{"anthropic"}, map[string]string{"SIM_CHUNK_DELAY": "15"}, 2},
+		{"the pause of openai is not a duration", []string{"openai"}, map[string]string{"SIM_CHUNK_DELAY": "15"}, 2},
 		{"the pause is negative", []string{"anthropic"}, map[string]string{"SIM_CHUNK_DELAY": "-1s"}, 2},
 		{"the grant is not a number", []string{"autumn"}, map[string]string{"SIM_GRANT": "many"}, 2},
 		{"the grant is negative", []string{"autumn"}, map[string]string{"SIM_GRANT": "-1"}, 2},
 		{"the grant is more than an amount can hold", []string{"autumn"}, map[string]string{"SIM_GRANT": "1000000000"}, 2},
 		{"the address is taken", []string{"anthropic"}, map[string]string{"SIM_LISTEN": taken.Addr().String()}, 1},
 		{"anthropic is told to end", []string{"anthropic"}, map[string]string{"SIM_LISTEN": "127.0.0.1:0"}, 0},
+		{"openai is told to end", []string{"openai"}, map[string]string{"SIM_LISTEN": "127.0.0.1:0"}, 0},
+		{"stripe is told to end", []string{"stripe"}, map[string]string{"SIM_LISTEN": "127.0.0.1:0"}, 0},
 		{"autumn is told to end", []string{"autumn"}, map[string]string{"SIM_LISTEN": "127.0.0.1:0"}, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -53,7 +56,9 @@ func TestASimulatorIsHealthyAndTakesOnlyItsKey(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, variable, method, path, body string }{
 		{"anthropic", "ANTHROPIC_API_KEY", http.MethodGet, "/v1/models", ""},
+		{"openai", "OPENAI_API_KEY", http.MethodGet, "/v1/models", ""},
 		{"autumn", "AUTUMN_API_KEY", http.MethodPost, "/v1/customers", `{"id":"acme"}`},
+		{"stripe", "STRIPE_API_KEY", http.MethodGet, "/v1/billing/meters", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
