@@ -1,7 +1,6 @@
 package keysvc
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -19,15 +18,16 @@ type Config struct {
 	// PublicURL is where sandboxes reach the proxy, without a slash or /v1 at
 	// its end.
 	PublicURL string
-	// KeyDuration is the life of session keys that do not ask for one, in
-	// LiteLLM's grammar.
-	KeyDuration string
+	// Policy is what callers get when they do not say, and at most.
+	Policy key.Policy
 	// PollInterval is how often the event table is read when no notification
 	// arrives; Heartbeat is the longest time between two messages of a watch.
 	PollInterval, Heartbeat time.Duration
+	// ExpiryInterval is how often keys are looked for whose life is over.
+	ExpiryInterval time.Duration
+	// Retention is how long events and audit rows are kept.
+	Retention key.Retention
 }
-
-const defaultKeySeconds = 30 * 24 * 60 * 60
 
 // LoadConfig reads the environment and reports every fault at once.
 func LoadConfig(getenv func(string) string) (Config, error) {
@@ -38,9 +38,15 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 		}),
 		DatabaseURL:  secret.New(r.Need("DATABASE_URL", "postgres://USER:PASSWORD@HOST:PORT/DATABASE")),
 		PublicURL:    publicURL(r),
-		KeyDuration:  keyDuration(r),
+		Policy:       policy(r),
 		PollInterval: r.Duration("KEYSVC_POLL_INTERVAL", 250*time.Millisecond),
 		Heartbeat:    r.Duration("KEYSVC_HEARTBEAT", 500*time.Millisecond),
+
+		ExpiryInterval: r.Duration("KEYSVC_EXPIRY_INTERVAL", 500*time.Millisecond),
+		Retention: key.Retention{
+			Events: r.Duration("KEYSVC_EVENT_RETENTION", 7*24*time.Hour),
+			Audit:  r.Duration("KEYSVC_AUDIT_RETENTION", 400*24*time.Hour),
+		},
 	}
 	if cfg.PollInterval > cfg.Heartbeat {
 		r.Fault("KEYSVC_POLL_INTERVAL", "%s is longer than KEYSVC_HEARTBEAT, %s: each heartbeat needs a look into the event table",
@@ -58,26 +64,6 @@ func publicURL(r *env.Reader) string {
 		r.Fault(name, "%q is not a URL such as https://llm.example.com", text)
 	case strings.HasSuffix(u.Path, "/v1"):
 		r.Fault(name, "%q must not end in /v1; clients that want it get it added", text)
-	}
-	return text
-}
-
-// keyDuration outlives the sandboxes, whose longest life other parts of the
-// product know as SANDBOX_TIMEOUT_SECONDS.
-func keyDuration(r *env.Reader) string {
-	const name = "LLM_PROXY_KEY_DURATION"
-	sandbox := r.Int("SANDBOX_TIMEOUT_SECONDS", 0, 0, 10*366*24*60*60)
-	def := "30d"
-	if sandbox > defaultKeySeconds {
-		def = fmt.Sprintf("%ds", sandbox)
-	}
-	text := r.String(name, def)
-	d, err := key.ParseDuration(text)
-	if err == nil {
-		_, err = d.After(time.Now())
-	}
-	if err != nil {
-		r.Fault(name, "%v", err)
 	}
 	return text
 }

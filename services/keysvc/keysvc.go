@@ -5,19 +5,19 @@ package keysvc
 
 import (
 	"context"
-	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proliferate-ai/llm-proxy/gen"
-	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/pg"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgmigrate"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/key"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/rpc"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/store"
+	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/sweep"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/watch"
 )
 
@@ -48,23 +48,25 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	srv, err := serve.New(cfg.Serve, serve.Options{Log: log, Registry: registry, OpenAPI: gen.OpenAPI, Ready: pool.Ping})
+	srv, err := serve.New(cfg.Serve, serve.Options{
+		Log: log, Registry: registry, OpenAPI: gen.OpenAPI, Ready: pool.Ping, Allow: rpc.Allow(),
+	})
 	if err != nil {
 		return err
 	}
-	svc := key.NewService(db, cfg.KeyDuration)
-	keysv1.RegisterKeyServiceServer(srv.GRPC(), rpc.NewKeyServer(rpc.KeyServerConfig{
+	svc := key.NewService(db, cfg.Policy)
+	sweeper := sweep.New(svc, sweep.Options{
+		Expiry: cfg.ExpiryInterval, Retention: cfg.Retention, Prune: time.Hour, Log: log, Registry: registry,
+	})
+	keys := rpc.NewKeyServer(rpc.KeyServerConfig{
 		Service: svc, Feed: hub, ProxyURL: cfg.PublicURL, Draining: srv.Draining(),
-	}))
-	keysv1.RegisterTeamServiceServer(srv.GRPC(), rpc.NewTeamServer(svc))
-	if err := keysv1.RegisterKeyServiceHandler(ctx, srv.Mux(), srv.Conn()); err != nil {
-		return fmt.Errorf("register KeyService's routes: %w", err)
-	}
-	if err := keysv1.RegisterTeamServiceHandler(ctx, srv.Mux(), srv.Conn()); err != nil {
-		return fmt.Errorf("register TeamService's routes: %w", err)
+	})
+	if err := register(ctx, srv, keys, rpc.NewTeamServer(svc)); err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return hub.Run(ctx) })
+	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return srv.Run(ctx) })
 	return g.Wait()
 }

@@ -2,6 +2,7 @@ package keysvc_test
 
 import (
 	"context"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func load(t *testing.T, vars map[string]string) keysvc.Config {
 func TestConfigNeedsLittle(t *testing.T) {
 	t.Parallel()
 	cfg := load(t, needed())
-	if cfg.PublicURL != "http://127.0.0.1:4000" || cfg.KeyDuration != "30d" || cfg.Serve.GRPCListen != ":9101" ||
+	if cfg.PublicURL != "http://127.0.0.1:4000" || cfg.Policy.SessionDuration != "30d" || cfg.Serve.GRPCListen != ":9101" ||
 		cfg.Serve.HTTPListen != ":8101" || cfg.PollInterval != 250*time.Millisecond || cfg.Heartbeat != 500*time.Millisecond {
 		t.Errorf("config = %+v", cfg)
 	}
@@ -51,7 +52,7 @@ func TestSessionKeysOutliveSandboxes(t *testing.T) {
 	} {
 		vars := needed()
 		vars["SANDBOX_TIMEOUT_SECONDS"], vars["LLM_PROXY_KEY_DURATION"] = tt.sandbox, tt.duration
-		if got := load(t, vars).KeyDuration; got != tt.want {
+		if got := load(t, vars).Policy.SessionDuration; got != tt.want {
 			t.Errorf("%s: key duration = %s, want %s", tt.name, got, tt.want)
 		}
 	}
@@ -69,6 +70,14 @@ func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 		"KEYSVC_POLL_INTERVAL":    "2s",
 		"KEYSVC_HEARTBEAT":        "1s",
 		"LOG_LEVEL":               "loud",
+
+		"LLM_PROXY_ADMIN_TOKENS":       "gateway:issue:short",
+		"LLM_PROXY_AUTH_FAILURES":      "-1",
+		"KEYSVC_DEFAULT_KEY_PARAMS":    `{"max_budget": "much"}`,
+		"KEYSVC_UPPERBOUND_KEY_PARAMS": `{"max_budgets": 1}`,
+		"KEYSVC_EXPIRY_INTERVAL":       "0s",
+		"KEYSVC_EVENT_RETENTION":       "7d",
+		"KEYSVC_AUDIT_RETENTION":       "x",
 	}
 	_, err := keysvc.LoadConfig(func(name string) string { return vars[name] })
 	if err == nil {
@@ -81,12 +90,43 @@ func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DATABASE_URL", "KEYSVC_DRAIN", "KEYSVC_GRPC_LISTEN", "KEYSVC_HTTP_LISTEN", "KEYSVC_POLL_INTERVAL",
+		"DATABASE_URL", "KEYSVC_AUDIT_RETENTION", "KEYSVC_DEFAULT_KEY_PARAMS", "KEYSVC_DRAIN", "KEYSVC_EVENT_RETENTION",
+		"KEYSVC_EXPIRY_INTERVAL", "KEYSVC_GRPC_LISTEN", "KEYSVC_HTTP_LISTEN", "KEYSVC_POLL_INTERVAL",
+		"KEYSVC_UPPERBOUND_KEY_PARAMS", "LLM_PROXY_ADMIN_TOKENS", "LLM_PROXY_AUTH_FAILURES",
 		"LLM_PROXY_KEY_DURATION", "LLM_PROXY_MASTER_KEY", "LLM_PROXY_PUBLIC_URL", "LLM_PROXY_SERVICE_TOKEN",
 		"LOG_LEVEL", "SANDBOX_TIMEOUT_SECONDS",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("variables named in\n%v\n(-want +got):\n%s", err, diff)
+	}
+}
+
+func TestThePolicyIsReadInLiteLLMsWords(t *testing.T) {
+	t.Parallel()
+	vars := needed()
+	vars["KEYSVC_DEFAULT_KEY_PARAMS"] = `{"max_budget": 0.1, "models": ["m"], "tags": ["t"], "budget_duration": "1d"}`
+	vars["KEYSVC_UPPERBOUND_KEY_PARAMS"] = `{"max_budget": 2.5e1, "rpm_limit": 60, "duration": "7d"}`
+	p := load(t, vars).Policy
+	if got := *p.Defaults.MaxBudgetNanoUSD; got != 100_000_000 {
+		t.Errorf("default budget = %s, want 0.1", got)
+	}
+	if got := *p.Bounds.MaxBudgetNanoUSD; got != 25_000_000_000 {
+		t.Errorf("largest budget = %s, want 25", got)
+	}
+	if p.SessionDuration != "7d" || *p.Bounds.RPMLimit != 60 || p.Defaults.Models[0] != "m" || p.Defaults.Tags[0] != "t" || p.Defaults.BudgetDuration != "1d" {
+		t.Errorf("policy = %+v", p)
+	}
+	for name, text := range map[string]string{
+		"LLM_PROXY_KEY_DURATION":       "30d",
+		"KEYSVC_DEFAULT_KEY_PARAMS":    `{"max_budget": 26}`,
+		"KEYSVC_UPPERBOUND_KEY_PARAMS": `{"models": ["m"], "max_budget": 1}`,
+	} {
+		wrong := map[string]string{}
+		maps.Copy(wrong, vars)
+		wrong[name] = text
+		if _, err := keysvc.LoadConfig(func(name string) string { return wrong[name] }); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s=%s: %v, want an error that names it", name, text, err)
+		}
 	}
 }
 

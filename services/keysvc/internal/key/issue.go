@@ -17,18 +17,22 @@ type IssueRequest struct {
 
 // IssueSessionKey gives a session its key: it makes the team when it is
 // unknown and ends the session's other keys. Whatever happens at once, a
-// session that was ever issued a key has exactly one live key.
+// session that was ever issued a key, and not more by CreateKey, has exactly one
+// live key until it is revoked. A team that was deleted gets none: a call that
+// was late must not bring it back.
 func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest) (Created, error) {
-	r.KeyAlias = ""
-	if r.Duration == "" {
-		r.Duration = s.duration
+	r.KeyAlias, r.Blocked = "", false
+	var err error
+	if r.Attributes, err = s.policy.complete(r.Attributes, true); err != nil {
+		return Created{}, err
 	}
 	if err := r.validate(); err != nil {
 		return Created{}, err
 	}
 	var c Created
-	err := s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
-		if err := tx.LockSession(ctx, r.UserID); err != nil {
+	err = s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
+		hold := Hold{TeamID: r.TeamID, UserID: r.UserID, IdempotencyKey: r.IdempotencyKey}
+		if err := tx.Hold(ctx, hold); err != nil {
 			return err
 		}
 		keys, err := tx.LockKeys(ctx, Selection{UserID: r.UserID})
@@ -38,7 +42,10 @@ func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest
 		now := s.now() // after the wait for the lock, so that ids follow the order of the changes
 		if k, ok := r.repeated(keys, now); ok {
 			c.Key = k
-			return s.renew(ctx, tx, by, &c, keys, now)
+			if _, _, err := revoke(ctx, tx, by, others(keys, k), now); err != nil {
+				return err
+			}
+			return s.renew(ctx, tx, by, &c, now)
 		}
 		if c.Key, err = r.new(now); err != nil {
 			return err
@@ -76,25 +83,29 @@ func (r IssueRequest) repeated(keys []Key, now time.Time) (Key, bool) {
 	return Key{}, false
 }
 
-// renew gives the key of c a new secret and ends the session's other keys.
-func (s *Service) renew(ctx context.Context, tx Tx, by Caller, c *Created, keys []Key, now time.Time) error {
+// others are the keys but one.
+func others(keys []Key, one Key) []Key {
+	var out []Key
+	for _, k := range keys {
+		if k.KeyID != one.KeyID {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// renew gives the key of c a new secret, which is then its only one.
+func (s *Service) renew(ctx context.Context, tx Tx, by Caller, c *Created, now time.Time) error {
 	before := c.Key
 	c.renew()
 	c.Key.UpdatedAt = now
-	if err := tx.UpdateKeys(ctx, []Key{c.Key}); err != nil {
+	if err := tx.EndOldSecrets(ctx, c.Key.KeyID, now); err != nil {
 		return err
 	}
-	change := Change{By: by, At: now, Action: "key.renew", Entity: c.Key.KeyID, Before: before, After: c.Key}
-	if err := tx.Audit(ctx, change); err != nil {
+	if err := tx.KeepOldSecret(ctx, before.oldSecret(now), now); err != nil {
 		return err
 	}
-	var others []Key
-	for _, k := range keys {
-		if k.KeyID != c.Key.KeyID {
-			others = append(others, k)
-		}
-	}
-	if _, _, err := revoke(ctx, tx, by, others, now); err != nil {
+	if err := write(ctx, tx, by, "key.renew", before, c.Key); err != nil {
 		return err
 	}
 	_, err := tx.Append(ctx, Event{KeyIDs: []string{c.Key.KeyID}, At: now})
@@ -106,8 +117,12 @@ func (s *Service) renew(ctx context.Context, tx Tx, by Caller, c *Created, keys 
 // idempotency key.
 func (s *Service) replace(ctx context.Context, tx Tx, by Caller, k Key, teamAlias string, keys []Key) error {
 	team := TeamAttributes{TeamID: k.TeamID, TeamAlias: teamAlias}.new(k.CreatedAt)
-	if _, err := ensure(ctx, tx, by, team); err != nil {
+	inserted, err := ensure(ctx, tx, by, team)
+	if err != nil {
 		return err
+	}
+	if inserted == WasDeleted {
+		return errNoTeam(k.TeamID)
 	}
 	ended, err := end(ctx, tx, by, keys, k.CreatedAt)
 	if err != nil {

@@ -6,6 +6,7 @@ package key
 
 import (
 	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/id"
@@ -23,13 +24,21 @@ type Key struct {
 	Limits
 	Metadata json.RawMessage `json:"metadata"` // an object, never nil
 	Tags     []string        `json:"tags"`
-	Duration string          `json:"duration"` // as it was asked for; empty: for ever
+	// Aliases are names of the key's own for models; never nil.
+	Aliases map[string]string `json:"aliases"`
+	// AllowedCIDRs are the networks, and AllowedRoutes the routes, that the key
+	// is good for. Empty: all. Never nil.
+	AllowedCIDRs  []string `json:"allowed_cidrs"`
+	AllowedRoutes []string `json:"allowed_routes"`
+	Duration      string   `json:"duration"` // as it was asked for; empty: for ever
 	// ExpiresAt and RevokedAt are nil when the key never expires and when it is
 	// live.
 	ExpiresAt      *time.Time `json:"expires_at"`
 	Blocked        bool       `json:"blocked"`
 	RevokedAt      *time.Time `json:"revoked_at"`
-	IdempotencyKey string     `json:"idempotency_key"` // of the IssueSessionKey that made it
+	IdempotencyKey string     `json:"idempotency_key"` // of the call that made it
+	RotatedAt      *time.Time `json:"rotated_at"`      // nil: never
+	RotationKey    string     `json:"rotation_key"`    // idempotency key of the last rotation
 	CreatedAt      time.Time  `json:"created_at"`
 	UpdatedAt      time.Time  `json:"updated_at"`
 }
@@ -47,36 +56,66 @@ func (k Key) Usable(now time.Time) bool { return k.Live() && !k.Blocked && !k.Ex
 
 // Attributes are what a caller chooses about a key.
 type Attributes struct {
-	KeyAlias, TeamID, UserID string
-	Models, Tags             []string
-	Limits                   Limits
-	Metadata                 json.RawMessage // nil: none
-	Duration                 string          // LiteLLM's grammar; empty: for ever
+	KeyAlias, TeamID, UserID    string
+	Models, Tags                []string
+	AllowedCIDRs, AllowedRoutes []string
+	Aliases                     map[string]string
+	Limits                      Limits
+	Metadata                    json.RawMessage // nil: none
+	Duration                    string          // LiteLLM's grammar; empty or Forever: for ever
+	Blocked                     bool
 }
+
+// Forever is how LiteLLM writes the life of a key that never expires.
+const Forever = "-1"
 
 // new makes a key of these attributes at now. The attributes must be valid.
 func (a Attributes) new(now time.Time) (Key, error) {
 	k := Key{
 		KeyID: id.New(idPrefix, now), KeyAlias: a.KeyAlias, TeamID: a.TeamID, UserID: a.UserID,
-		Models: list(a.Models), Tags: list(a.Tags), Limits: a.Limits,
-		Metadata: object(a.Metadata), Duration: a.Duration, CreatedAt: now, UpdatedAt: now,
+		Models: list(a.Models), Tags: list(a.Tags), Aliases: names(a.Aliases), Limits: a.Limits,
+		AllowedCIDRs: networks(a.AllowedCIDRs), AllowedRoutes: list(a.AllowedRoutes),
+		Metadata: object(a.Metadata), Blocked: a.Blocked, CreatedAt: now, UpdatedAt: now,
 	}
-	if a.Duration != "" {
-		d, err := ParseDuration(a.Duration)
-		if err != nil {
-			return Key{}, err
-		}
-		end, err := d.After(now)
-		if err != nil {
-			return Key{}, err
-		}
-		k.ExpiresAt = &end
+	return k, k.live(a.Duration, now)
+}
+
+// live gives the key a life from now on.
+func (k *Key) live(duration string, now time.Time) error {
+	if duration == "" || duration == Forever {
+		k.Duration, k.ExpiresAt = "", nil
+		return nil
 	}
-	return k, nil
+	d, err := ParseDuration(duration)
+	if err != nil {
+		return err
+	}
+	end, err := d.After(now)
+	if err != nil {
+		return err
+	}
+	k.Duration, k.ExpiresAt = duration, &end
+	return nil
+}
+
+// attributes are what could be chosen about the key, but for its life.
+func (k Key) attributes() Attributes {
+	return Attributes{
+		KeyAlias: k.KeyAlias, TeamID: k.TeamID, UserID: k.UserID, Models: k.Models, Tags: k.Tags,
+		AllowedCIDRs: k.AllowedCIDRs, AllowedRoutes: k.AllowedRoutes, Aliases: k.Aliases,
+		Limits: k.Limits, Metadata: k.Metadata, Blocked: k.Blocked,
+	}
 }
 
 // list copies values, so that a nil list becomes an empty one.
 func list(values []string) []string { return append([]string{}, values...) }
+
+// names copies aliases, so that nil becomes an empty map.
+func names(aliases map[string]string) map[string]string {
+	out := map[string]string{}
+	maps.Copy(out, aliases)
+	return out
+}
 
 // object is metadata, or the empty object.
 func object(metadata json.RawMessage) json.RawMessage {

@@ -21,7 +21,7 @@ func (s *Service) RevokeKeys(ctx context.Context, by Caller, sel Selection) ([]K
 	)
 	err := s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
 		if sel.UserID != "" {
-			if err := tx.LockSession(ctx, sel.UserID); err != nil {
+			if err := tx.Hold(ctx, Hold{UserID: sel.UserID}); err != nil {
 				return err
 			}
 		}

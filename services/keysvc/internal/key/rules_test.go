@@ -31,7 +31,7 @@ func TestAttributesAreRefusedWithAReason(t *testing.T) {
 		{"an empty model", Attributes{Models: []string{""}}, "an entry of models is required"},
 		{"a negative budget", Attributes{Limits: Limits{MaxBudgetNanoUSD: &debt}}, "max_budget cannot be negative. Received: -0.5"},
 		{"a negative limit", Attributes{Limits: Limits{TPMLimit: &minus}}, "tpm_limit cannot be negative. Received: -1"},
-		{"a wrong window", Attributes{Limits: Limits{BudgetDuration: "soon"}}, `Unsupported duration unit, passed duration: "soon"; use a number and s, m, h, d, w or mo, such as 24h`},
+		{"a wrong window", Attributes{Limits: Limits{BudgetDuration: "soon"}}, `budget_duration: Unsupported duration unit, passed duration: "soon"; use a number and s, m, h, d, w or mo, such as 24h`},
 		{"metadata that is no object", Attributes{Metadata: json.RawMessage(`[]`)}, "metadata is not a JSON object"},
 		{"metadata of 64 KB and a byte", Attributes{Metadata: json.RawMessage(`{"a":"` + strings.Repeat("x", 65529) + `"}`)}, "metadata has at most 65536 bytes of JSON"},
 		{"metadata with a backslash and u0000", Attributes{Metadata: json.RawMessage(`{"a":"\\u0000"}`)}, ""},

@@ -3,6 +3,7 @@ package key
 import (
 	"context"
 	"errors"
+	"regexp"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -13,15 +14,14 @@ import (
 // Service is what one can do with keys and teams. Its errors are faults whose
 // text may be shown, or the store's own.
 type Service struct {
-	store    Store
-	duration string // life of session keys that do not ask for one
-	now      func() time.Time
+	store  Store
+	policy Policy
+	now    func() time.Time
 }
 
-// NewService makes a service. sessionDuration, in LiteLLM's grammar, is the
-// life of session keys that do not ask for one.
-func NewService(store Store, sessionDuration string) *Service {
-	return &Service{store: store, duration: sessionDuration, now: func() time.Time {
+// NewService makes a service. The policy must be valid.
+func NewService(store Store, policy Policy) *Service {
+	return &Service{store: store, policy: policy, now: func() time.Time {
 		return time.Now().UTC().Truncate(time.Microsecond) // what Postgres can hold
 	}}
 }
@@ -38,35 +38,77 @@ func (c *Created) renew() {
 	c.Key.Token, c.Key.KeyName = virtualkey.Token(c.Secret.Reveal()), virtualkey.Name(c.Secret)
 }
 
-// CreateKey makes a key with exactly the attributes given.
-func (s *Service) CreateKey(ctx context.Context, by Caller, a Attributes) (Created, error) {
-	if err := a.validate(); err != nil {
-		return Created{}, err
-	}
-	k, err := a.new(s.now())
+// CreateRequest asks for a key.
+type CreateRequest struct {
+	Attributes
+	// IdempotencyKey: a repeat with the same one and UserID renews the secret of
+	// the key that the first call made, while that is live. Empty: each call
+	// makes a new key.
+	IdempotencyKey string
+}
+
+// CreateKey makes a key with the attributes given and, where they leave
+// something open, the policy's.
+func (s *Service) CreateKey(ctx context.Context, by Caller, r CreateRequest) (Created, error) {
+	a, err := s.policy.complete(r.Attributes, false)
 	if err != nil {
 		return Created{}, err
 	}
-	c := Created{Key: k}
-	c.renew()
+	for _, err := range []error{a.validate(), checkText("idempotency_key", r.IdempotencyKey, longestName)} {
+		if err != nil {
+			return Created{}, err
+		}
+	}
+	var c Created
 	err = s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
+		if err := tx.Hold(ctx, Hold{TeamID: a.TeamID, IdempotencyKey: r.IdempotencyKey}); err != nil {
+			return err
+		}
+		now := s.now()
+		if c.Key, err = repeated(ctx, tx, by, r, now); err != nil {
+			return err
+		}
+		if c.Key.KeyID != "" {
+			return s.renew(ctx, tx, by, &c, now)
+		}
+		if a.TeamID != "" {
+			if err := needTeam(ctx, tx, a.TeamID); err != nil {
+				return err
+			}
+		}
+		if c.Key, err = a.new(now); err != nil {
+			return err
+		}
+		c.Key.IdempotencyKey = r.IdempotencyKey
+		c.renew()
 		return insert(ctx, tx, by, "key.create", c.Key)
 	})
 	return c, err
 }
 
+// repeated finds the key that an earlier call with the same idempotency key
+// made; no key when there is none. One whose life is over is revoked: its
+// idempotency key is free again.
+func repeated(ctx context.Context, tx Tx, by Caller, r CreateRequest, now time.Time) (Key, error) {
+	if r.IdempotencyKey == "" {
+		return Key{}, nil
+	}
+	k, err := tx.LockRepeated(ctx, r.UserID, r.IdempotencyKey)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Key{}, nil
+	case err != nil || !k.Expired(now):
+		return k, err
+	}
+	_, _, err = revoke(ctx, tx, by, []Key{k}, now)
+	return Key{}, err
+}
+
 // insert writes a new key and its audit row. Nobody can remember a key that did
 // not exist, so there is no event.
 func insert(ctx context.Context, tx Tx, by Caller, action string, k Key) error {
-	err := tx.InsertKey(ctx, k)
-	switch {
-	case errors.Is(err, ErrAliasTaken):
-		return fault.Errorf(fault.Exists,
-			"Key with alias '%s' already exists. Unique key aliases across all keys are required.", k.KeyAlias)
-	case errors.Is(err, ErrNoTeam):
-		return fault.Errorf(fault.NotFound, "team %s not found; make it with EnsureTeam first", k.TeamID)
-	case err != nil:
-		return err
+	if err := tx.InsertKey(ctx, k); err != nil {
+		return keyFault(err, k)
 	}
 	return tx.Audit(ctx, Change{By: by, At: k.CreatedAt, Action: action, Entity: k.KeyID, After: k})
 }
@@ -81,8 +123,9 @@ func (s *Service) VerifyKey(ctx context.Context, token string) (Grant, error) {
 	if !isToken(token) {
 		return Grant{}, errRefused
 	}
-	g, err := s.store.Grant(ctx, token)
-	if errors.Is(err, ErrNotFound) || err == nil && !g.Key.Usable(s.now()) {
+	now := s.now()
+	g, err := s.store.Grant(ctx, token, now)
+	if errors.Is(err, ErrNotFound) || err == nil && !g.Key.Usable(now) {
 		return Grant{}, errRefused
 	}
 	return g, err
@@ -95,40 +138,18 @@ func (s *Service) Key(ctx context.Context, ref string) (Key, error) {
 	}
 	k, err := s.store.Key(ctx, ref)
 	if errors.Is(err, ErrNotFound) {
-		return Key{}, fault.Errorf(fault.NotFound, "key %s not found", ref)
+		return Key{}, fault.Errorf(fault.NotFound, "key %s not found", shown(ref))
 	}
 	return k, err
 }
 
-// ListRequest asks for a page of keys. Empty fields do not filter.
-type ListRequest struct {
-	TeamID, UserID, KeyAlias string
-	IncludeEnded             bool // also revoked and expired keys
-	Page                     Page
-}
+// public is what an id or a token of a key looks like.
+var public = regexp.MustCompile(`^(key_[0-9a-z]{26}|[0-9a-f]{64})$`)
 
-// Keys lists keys, newest first, and returns the token of the next page.
-func (s *Service) Keys(ctx context.Context, r ListRequest) ([]Key, string, error) {
-	before, size, err := r.Page.read()
-	if err != nil {
-		return nil, "", err
+// shown is what an error may say of a reference: a caller may have sent a secret.
+func shown(ref string) string {
+	if public.MatchString(ref) {
+		return ref
 	}
-	f := Filter{TeamID: r.TeamID, UserID: r.UserID, KeyAlias: r.KeyAlias, Before: before, Limit: size + 1}
-	for _, err := range []error{
-		checkText("team_id", r.TeamID, longestID),
-		checkText("user_id", r.UserID, longestID),
-		checkText("key_alias", r.KeyAlias, longestName),
-	} {
-		if err != nil {
-			return nil, "", err
-		}
-	}
-	if !r.IncludeEnded {
-		f.UsableAt = s.now()
-	}
-	keys, err := s.store.Keys(ctx, f)
-	if err != nil || len(keys) <= size {
-		return keys, "", err
-	}
-	return keys[:size], pageToken(keys[size-1].KeyID), nil
+	return "of this name"
 }

@@ -16,6 +16,7 @@ type Team struct {
 	StatusReason string          `json:"status_reason"`
 	CreatedAt    time.Time       `json:"created_at"`
 	UpdatedAt    time.Time       `json:"updated_at"`
+	DeletedAt    *time.Time      `json:"deleted_at"` // nil: it was not
 }
 
 // Status is a team's gate.

@@ -7,31 +7,55 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 )
 
-// EnsureTeam makes the team when it is unknown, and otherwise returns it as it
-// is. The second result says whether this call made it.
+// EnsureTeam makes the team when it is unknown or was deleted, and otherwise
+// returns it as it is. The second result says whether this call made it.
 func (s *Service) EnsureTeam(ctx context.Context, by Caller, a TeamAttributes) (Team, bool, error) {
 	if err := a.validate(); err != nil {
 		return Team{}, false, err
 	}
-	team, created := a.new(s.now()), false
-	err := s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
-		var err error
-		created, err = ensure(ctx, tx, by, team)
-		return err
-	})
-	if err != nil || created {
-		return team, created, err
+	t, err := s.store.Team(ctx, a.TeamID)
+	if err == nil && t.DeletedAt == nil || err != nil && !errors.Is(err, ErrNotFound) {
+		return t, false, err
 	}
-	team, err = s.Team(ctx, a.TeamID)
-	return team, false, err
+	created := false
+	err = s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
+		if err := tx.Hold(ctx, Hold{TeamID: a.TeamID, Exclusive: true}); err != nil {
+			return err
+		}
+		t = a.new(s.now())
+		inserted, err := ensure(ctx, tx, by, t)
+		if created = inserted == Inserted; err != nil || created {
+			return err
+		}
+		before, err := tx.LockTeam(ctx, a.TeamID)
+		if err != nil {
+			return err
+		}
+		if inserted == Existed { // somebody was faster
+			t = before
+			return nil
+		}
+		created = true
+		return writeTeam(ctx, tx, by, "team.create", before, t)
+	})
+	return t, created, err
 }
 
-// ensure inserts a team that is unknown, with its audit row.
-func ensure(ctx context.Context, tx Tx, by Caller, t Team) (created bool, err error) {
-	if created, err = tx.InsertTeam(ctx, t); err != nil || !created {
-		return false, err
+// ensure inserts a team that there is nothing of, with its audit row.
+func ensure(ctx context.Context, tx Tx, by Caller, t Team) (Insertion, error) {
+	inserted, err := tx.InsertTeam(ctx, t)
+	if err != nil || inserted != Inserted {
+		return inserted, err
 	}
-	return true, tx.Audit(ctx, Change{By: by, At: t.CreatedAt, Action: "team.create", Entity: t.TeamID, After: t})
+	return inserted, tx.Audit(ctx, Change{By: by, At: t.CreatedAt, Action: "team.create", Entity: t.TeamID, After: t})
+}
+
+// writeTeam writes a changed team and its audit row.
+func writeTeam(ctx context.Context, tx Tx, by Caller, action string, before, after Team) error {
+	if err := tx.UpdateTeam(ctx, after); err != nil {
+		return err
+	}
+	return tx.Audit(ctx, Change{By: by, At: after.UpdatedAt, Action: action, Entity: after.TeamID, Before: before, After: after})
 }
 
 // Team finds a team.
@@ -43,17 +67,42 @@ func (s *Service) Team(ctx context.Context, teamID string) (Team, error) {
 	return t, teamFault(err, teamID)
 }
 
-// Teams lists teams by id and returns the token of the next page.
-func (s *Service) Teams(ctx context.Context, p Page) ([]Team, string, error) {
-	after, size, err := p.read()
+// TeamFilter says which teams to list. Empty fields do not filter.
+type TeamFilter struct {
+	TeamAlias string
+	Status    Status
+	UserID    string // a session that has, or had, a key of the team
+	Deleted   bool   // also deleted teams
+}
+
+// Teams lists teams by id.
+func (s *Service) Teams(ctx context.Context, f TeamFilter, p Page, count bool) (Listed[Team], error) {
+	last, size, err := p.read()
 	if err != nil {
-		return nil, "", err
+		return Listed[Team]{}, err
 	}
-	teams, err := s.store.Teams(ctx, after, size+1)
-	if err != nil || len(teams) <= size {
-		return teams, "", err
+	for _, err := range []error{checkText("team_alias", f.TeamAlias, longestName), checkText("user_id", f.UserID, longestID)} {
+		if err != nil {
+			return Listed[Team]{}, err
+		}
 	}
-	return teams[:size], pageToken(teams[size-1].TeamID), nil
+	slice := Slice{Skip: p.Skip, Limit: size + 1}
+	if last != "" {
+		slice.Behind = &Cursor{ID: last}
+	}
+	var out Listed[Team]
+	if out.Items, err = s.store.Teams(ctx, f, slice); err != nil {
+		return out, err
+	}
+	if len(out.Items) > size {
+		out.Items = out.Items[:size]
+		out.Next = pageToken(out.Items[size-1].TeamID)
+	}
+	if count {
+		out.Total = new(int64)
+		*out.Total, err = s.store.CountTeams(ctx, f)
+	}
+	return out, err
 }
 
 // StatusRequest asks to set a team's gate. An empty reason becomes a text by
@@ -85,8 +134,8 @@ func (s *Service) SetTeamStatus(ctx context.Context, by Caller, r StatusRequest)
 	)
 	err := s.store.Change(ctx, func(ctx context.Context, tx Tx) error {
 		var err error
-		if team, err = tx.LockTeam(ctx, r.TeamID); err != nil {
-			return teamFault(err, r.TeamID)
+		if team, err = lockTeam(ctx, tx, r.TeamID); err != nil {
+			return err
 		}
 		if team.Status == r.Status && team.StatusReason == text {
 			revision, err = tx.Revision(ctx)
@@ -103,11 +152,7 @@ func (s *Service) SetTeamStatus(ctx context.Context, by Caller, r StatusRequest)
 // setStatus writes a changed status. It stops the team's streams unless the
 // gate is open now.
 func setStatus(ctx context.Context, tx Tx, by Caller, before, after Team) (int64, error) {
-	if err := tx.UpdateTeam(ctx, after); err != nil {
-		return 0, err
-	}
-	change := Change{By: by, At: after.UpdatedAt, Action: "team.status", Entity: after.TeamID, Before: before, After: after}
-	if err := tx.Audit(ctx, change); err != nil {
+	if err := writeTeam(ctx, tx, by, "team.status", before, after); err != nil {
 		return 0, err
 	}
 	e := Event{TeamIDs: []string{after.TeamID}, At: after.UpdatedAt}

@@ -42,10 +42,11 @@ func (s *KeyServer) IssueSessionKey(ctx context.Context, req *keysv1.IssueSessio
 	}
 	c, err := s.svc.IssueSessionKey(ctx, caller(ctx), key.IssueRequest{
 		Attributes: key.Attributes{
-			TeamID: req.GetTeamId(), UserID: req.GetUserId(), Models: req.GetModels(), Tags: req.GetTags(),
+			TeamID: req.GetTeamId(), UserID: req.GetUserId(), Models: req.GetModels(), Tags: req.GetTags(), Aliases: req.GetAliases(),
+			AllowedCIDRs: req.GetAllowedCidrs(), AllowedRoutes: req.GetAllowedRoutes(),
 			Limits: limitsFrom(req.GetLimits()), Metadata: metadata, Duration: req.GetDuration(),
 		},
-		TeamAlias: req.GetTeamAlias(), IdempotencyKey: req.GetIdempotencyKey(),
+		TeamAlias: req.GetTeamAlias(), IdempotencyKey: idempotencyKey(ctx, req.GetIdempotencyKey()),
 	})
 	if err != nil {
 		return nil, err
@@ -70,10 +71,14 @@ func (s *KeyServer) CreateKey(ctx context.Context, req *keysv1.CreateKeyRequest)
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.svc.CreateKey(ctx, caller(ctx), key.Attributes{
-		KeyAlias: req.GetKeyAlias(), TeamID: req.GetTeamId(), UserID: req.GetUserId(),
-		Models: req.GetModels(), Tags: req.GetTags(), Limits: limitsFrom(req.GetLimits()),
-		Metadata: metadata, Duration: req.GetDuration(),
+	c, err := s.svc.CreateKey(ctx, caller(ctx), key.CreateRequest{
+		Attributes: key.Attributes{
+			KeyAlias: req.GetKeyAlias(), TeamID: req.GetTeamId(), UserID: req.GetUserId(),
+			Models: req.GetModels(), Tags: req.GetTags(), Aliases: req.GetAliases(),
+			AllowedCIDRs: req.GetAllowedCidrs(), AllowedRoutes: req.GetAllowedRoutes(),
+			Limits: limitsFrom(req.GetLimits()), Metadata: metadata, Duration: req.GetDuration(), Blocked: req.GetBlocked(),
+		},
+		IdempotencyKey: idempotencyKey(ctx, req.GetIdempotencyKey()),
 	})
 	if err != nil {
 		return nil, err
@@ -90,20 +95,6 @@ func (s *KeyServer) GetKey(ctx context.Context, req *keysv1.GetKeyRequest) (*key
 	}
 	k, err := keyTo(found)
 	return &keysv1.GetKeyResponse{Key: k}, err
-}
-
-// ListKeys implements KeyService.
-func (s *KeyServer) ListKeys(ctx context.Context, req *keysv1.ListKeysRequest) (*keysv1.ListKeysResponse, error) {
-	found, next, err := s.svc.Keys(ctx, key.ListRequest{
-		TeamID: req.GetTeamId(), UserID: req.GetUserId(), KeyAlias: req.GetKeyAlias(),
-		IncludeEnded: req.GetIncludeEnded(),
-		Page:         key.Page{Size: int(req.GetPageSize()), Token: req.GetPageToken()},
-	})
-	if err != nil {
-		return nil, err
-	}
-	keys, err := keysTo(found)
-	return &keysv1.ListKeysResponse{Keys: keys, NextPageToken: next}, err
 }
 
 // BlockKey implements KeyService.
@@ -145,7 +136,7 @@ func (s *KeyServer) VerifyKey(ctx context.Context, req *keysv1.VerifyKeyRequest)
 	if err != nil {
 		return nil, err
 	}
-	resp := &keysv1.VerifyKeyResponse{Revision: g.Revision}
+	resp := &keysv1.VerifyKeyResponse{Revision: g.Revision, SecretExpiresAt: instant(g.SecretExpiresAt)}
 	if resp.Key, err = keyTo(g.Key); err != nil || g.Team == nil {
 		return resp, err
 	}

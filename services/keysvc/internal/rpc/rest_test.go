@@ -46,7 +46,12 @@ func TestRESTSpeaksSnakeCase(t *testing.T) {
 		"user_id": "sess 1", "team_id": "org-1", "duration": "30min", "blocked": false, "revoked_at": nil,
 		"metadata": map[string]any{"a": map[string]any{"b": []any{1.0}}},
 		"models":   []any{}, "key_name": "sk-..." + secret[len(secret)-4:],
-		"limits": map[string]any{"max_budget_nano_usd": "5000000000", "budget_duration": ""},
+		"limits": map[string]any{
+			"max_budget_nano_usd": "5000000000", "budget_duration": "", "budget_limits": []any{}, "budget_mode": "BUDGET_MODE_UNSPECIFIED",
+			"model_max_budget": map[string]any{}, "model_rpm_limit": map[string]any{}, "model_tpm_limit": map[string]any{},
+			"temp_budget_expires_at": nil,
+		},
+		"allowed_cidrs": []any{}, "allowed_routes": []any{}, "rotated_at": nil,
 	} {
 		if diff := cmp.Diff(want, k[name]); diff != "" {
 			t.Errorf("key.%s (-want +got):\n%s", name, diff)
@@ -80,7 +85,7 @@ func TestRESTErrorsHaveACodeAndAText(t *testing.T) {
 		text                           string
 	}{
 		{"no credentials", "GET", "/v1/keys", "", "", 401, 16, "a master key is needed in `authorization: Bearer`"},
-		{"unknown key", "GET", "/v1/keys/nope", bearer, "", 404, 5, "key nope not found"},
+		{"unknown key", "GET", "/v1/keys/nope", bearer, "", 404, 5, "key of this name not found"},
 		{"unknown team", "POST", "/v1/keys", bearer, `{"team_id":"org-9"}`, 404, 5, "team org-9 not found; make it with EnsureTeam first"},
 		{"negative budget", "POST", "/v1/keys", bearer, `{"limits":{"max_budget_nano_usd":"-1000000000"}}`, 400, 3, "max_budget cannot be negative. Received: -1"},
 		{"wrong secret", "POST", "/v1/keys:verify", bearer, `{"token":"x"}`, 401, 16, "invalid api key"},

@@ -7,49 +7,48 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
-	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/key"
 )
 
 // caller is who is on the other side, for the audit.
 func caller(ctx context.Context) key.Caller {
-	return key.Caller{Actor: serve.Actor(ctx), RequestID: serve.RequestID(ctx)}
+	return key.Caller{Actor: serve.Actor(ctx), RequestID: serve.RequestID(ctx), ChangedBy: header(ctx, "litellm-changed-by")}
 }
 
-func limitsFrom(l *keysv1.Limits) key.Limits {
-	if l == nil {
-		return key.Limits{}
+// longestHeader bounds what is taken from a header into a row.
+const longestHeader = 255
+
+// header is the first value of a header that can be printed and is not too
+// long; empty: there is none.
+func header(ctx context.Context, name string) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get(name) {
+		if len(v) <= longestHeader && utf8.ValidString(v) && strings.IndexFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+			return v
+		}
 	}
-	out := key.Limits{
-		RPMLimit: l.RpmLimit, TPMLimit: l.TpmLimit, MaxParallelRequests: l.MaxParallelRequests,
-		BudgetDuration: l.GetBudgetDuration(),
-	}
-	if l.MaxBudgetNanoUsd != nil {
-		budget := money.NanoUSD(l.GetMaxBudgetNanoUsd())
-		out.MaxBudgetNanoUSD = &budget
-	}
-	return out
+	return ""
 }
 
-func limitsTo(l key.Limits) *keysv1.Limits {
-	out := &keysv1.Limits{
-		RpmLimit: l.RPMLimit, TpmLimit: l.TPMLimit, MaxParallelRequests: l.MaxParallelRequests,
-		BudgetDuration: l.BudgetDuration,
+// idempotencyKey is the field, or the header that callers of REST send.
+func idempotencyKey(ctx context.Context, field string) string {
+	if field == "" {
+		return header(ctx, "idempotency-key")
 	}
-	if l.MaxBudgetNanoUSD != nil {
-		budget := int64(*l.MaxBudgetNanoUSD)
-		out.MaxBudgetNanoUsd = &budget
-	}
-	return out
+	return field
 }
 
 // metadataFrom is the JSON of a struct; nil stays nil.
@@ -72,6 +71,14 @@ func metadataTo(doc json.RawMessage) (*structpb.Struct, error) {
 	return s, nil
 }
 
+// timeOf is zero for an absent instant. Postgres holds microseconds.
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime().Truncate(time.Microsecond)
+}
+
 // instant is absent for nil.
 func instant(t *time.Time) *timestamppb.Timestamp {
 	if t == nil {
@@ -90,7 +97,8 @@ func keyTo(k key.Key) (*keysv1.Key, error) {
 		TeamId: k.TeamID, UserId: k.UserID, Models: k.Models, Limits: limitsTo(k.Limits), Metadata: metadata,
 		ExpiresAt: instant(k.ExpiresAt), Blocked: k.Blocked, RevokedAt: instant(k.RevokedAt),
 		CreatedAt: timestamppb.New(k.CreatedAt), UpdatedAt: timestamppb.New(k.UpdatedAt),
-		Duration: k.Duration, Tags: k.Tags,
+		Duration: k.Duration, Tags: k.Tags, Aliases: k.Aliases,
+		AllowedCidrs: k.AllowedCIDRs, AllowedRoutes: k.AllowedRoutes, RotatedAt: instant(k.RotatedAt),
 	}, nil
 }
 

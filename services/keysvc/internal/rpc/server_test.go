@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/proliferate-ai/llm-proxy/gen"
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
@@ -21,10 +22,15 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/key"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/rpc"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/store"
+	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/sweep"
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/watch"
 )
 
-const token = "sk-master-0123456789"
+const (
+	token      = "sk-master-0123456789"
+	issueToken = "gateway-0123456789"
+	readToken  = "finance-0123456789"
+)
 
 // server is the whole service on a database of its own.
 type server struct {
@@ -51,7 +57,7 @@ func (deaf) Listen(ctx context.Context, _ func()) error {
 	return ctx.Err()
 }
 
-func start(t *testing.T, o options) server {
+func start(t testing.TB, o options) server {
 	t.Helper()
 	if o.poll == 0 {
 		o.poll, o.heartbeat = 250*time.Millisecond, 500*time.Millisecond
@@ -70,13 +76,17 @@ func start(t *testing.T, o options) server {
 	}
 	srv, err := serve.New(serve.Config{
 		Name: "keysvc", GRPCListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0",
-		Tokens: []serve.Token{{Actor: "master", Secret: secret.New(token)}},
-		Drain:  10 * time.Second, DrainWait: time.Millisecond,
-	}, serve.Options{Log: zap.NewNop(), Registry: registry, OpenAPI: gen.OpenAPI, Ready: s.db.Ping})
+		Tokens: []serve.Token{
+			{Actor: "master", Secret: secret.New(token)},
+			{Actor: "gateway", Secret: secret.New(issueToken), Scope: serve.Issue},
+			{Actor: "finance", Secret: secret.New(readToken), Scope: serve.Read},
+		},
+		Drain: 10 * time.Second, DrainWait: time.Millisecond,
+	}, serve.Options{Log: zap.NewNop(), Registry: registry, OpenAPI: gen.OpenAPI, Ready: s.db.Ping, Allow: rpc.Allow()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc := key.NewService(db, "30d")
+	svc := key.NewService(db, key.Policy{SessionDuration: "30d"})
 	keysv1.RegisterKeyServiceServer(srv.GRPC(), rpc.NewKeyServer(rpc.KeyServerConfig{
 		Service: svc, Feed: hub, ProxyURL: "https://llm.example.com", Draining: srv.Draining(),
 	}))
@@ -95,7 +105,12 @@ func start(t *testing.T, o options) server {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var g errgroup.Group
+	sweeper := sweep.New(svc, sweep.Options{
+		Expiry: 20 * time.Millisecond, Prune: time.Hour, Log: zap.NewNop(), Registry: registry,
+		Retention: key.Retention{Events: time.Hour, Audit: time.Hour},
+	})
 	g.Go(func() error { return hub.Run(ctx) })
+	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return srv.Run(ctx) })
 	s.stop = func() error { cancel(); return g.Wait() }
 	s.grpc, s.http = srv.GRPCAddr(), "http://"+srv.HTTPAddr()
@@ -109,9 +124,9 @@ func start(t *testing.T, o options) server {
 	return s
 }
 
-func (s server) dial(t *testing.T, token string) *grpc.ClientConn {
+func (s server) dial(t testing.TB, token string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := serve.Dial(s.grpc, secret.New(token))
+	conn, err := serve.Caller{Token: secret.New(token)}.Dial(s.grpc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +134,7 @@ func (s server) dial(t *testing.T, token string) *grpc.ClientConn {
 	return conn
 }
 
-func (s server) issue(t *testing.T, userID string) *keysv1.IssueSessionKeyResponse {
+func (s server) issue(t testing.TB, userID string) *keysv1.IssueSessionKeyResponse {
 	t.Helper()
 	resp, err := s.keys.IssueSessionKey(t.Context(), &keysv1.IssueSessionKeyRequest{UserId: userID, TeamId: "org-1"})
 	if err != nil {
@@ -135,6 +150,15 @@ func (s server) revoke(t *testing.T, req *keysv1.RevokeKeysRequest) *keysv1.Revo
 		t.Fatal(err)
 	}
 	return resp
+}
+
+func mustStruct(t *testing.T, fields map[string]any) *structpb.Struct {
+	t.Helper()
+	s, err := structpb.NewStruct(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func wantStatus(t *testing.T, err error, code codes.Code, text string) {

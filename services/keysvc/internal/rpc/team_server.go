@@ -47,17 +47,50 @@ func (s *TeamServer) GetTeam(ctx context.Context, req *keysv1.GetTeamRequest) (*
 
 // ListTeams implements TeamService.
 func (s *TeamServer) ListTeams(ctx context.Context, req *keysv1.ListTeamsRequest) (*keysv1.ListTeamsResponse, error) {
-	found, next, err := s.svc.Teams(ctx, key.Page{Size: int(req.GetPageSize()), Token: req.GetPageToken()})
+	found, err := s.svc.Teams(ctx, key.TeamFilter{
+		TeamAlias: req.GetTeamAlias(), Status: statusFrom(req.GetStatus()), UserID: req.GetUserId(), Deleted: req.GetIncludeDeleted(),
+	}, key.Page{Size: int(req.GetPageSize()), Token: req.GetPageToken(), Skip: int(req.GetSkip())}, req.GetIncludeTotal())
 	if err != nil {
 		return nil, err
 	}
-	teams := make([]*keysv1.Team, len(found))
-	for i, t := range found {
+	teams := make([]*keysv1.Team, len(found.Items))
+	for i, t := range found.Items {
 		if teams[i], err = teamTo(t); err != nil {
 			return nil, err
 		}
 	}
-	return &keysv1.ListTeamsResponse{Teams: teams, NextPageToken: next}, nil
+	return &keysv1.ListTeamsResponse{Teams: teams, NextPageToken: found.Next, TotalCount: found.Total}, nil
+}
+
+// UpdateTeam implements TeamService.
+func (s *TeamServer) UpdateTeam(ctx context.Context, req *keysv1.UpdateTeamRequest) (*keysv1.UpdateTeamResponse, error) {
+	metadata, err := metadataFrom(req.GetTeam().GetMetadata())
+	if err != nil {
+		return nil, err
+	}
+	in := req.GetTeam()
+	t, revision, err := s.svc.UpdateTeam(ctx, caller(ctx), key.TeamUpdate{
+		Fields: fields(req.GetUpdateMask(), "team_id"),
+		Attributes: key.TeamAttributes{
+			TeamID: in.GetTeamId(), TeamAlias: in.GetTeamAlias(), Models: in.GetModels(),
+			Limits: limitsFrom(in.GetLimits()), Metadata: metadata,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	team, err := teamTo(t)
+	return &keysv1.UpdateTeamResponse{Team: team, Revision: revision}, err
+}
+
+// DeleteTeam implements TeamService.
+func (s *TeamServer) DeleteTeam(ctx context.Context, req *keysv1.DeleteTeamRequest) (*keysv1.DeleteTeamResponse, error) {
+	d, err := s.svc.DeleteTeam(ctx, caller(ctx), req.GetTeamId())
+	if err != nil {
+		return nil, err
+	}
+	team, err := teamTo(d.Team)
+	return &keysv1.DeleteTeamResponse{Team: team, RevokedKeys: int64(d.Revoked), Revision: d.Revision}, err
 }
 
 // SetTeamStatus implements TeamService.
@@ -81,6 +114,7 @@ func teamTo(t key.Team) (*keysv1.Team, error) {
 		TeamId: t.TeamID, TeamAlias: t.TeamAlias, Limits: limitsTo(t.Limits), Models: t.Models,
 		Metadata: metadata, Status: statusTo(t.Status), StatusReason: t.StatusReason,
 		CreatedAt: timestamppb.New(t.CreatedAt), UpdatedAt: timestamppb.New(t.UpdatedAt),
+		DeletedAt: instant(t.DeletedAt),
 	}, nil
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -14,41 +13,6 @@ import (
 
 // channel is what is notified of every new event.
 const channel = "keys_events"
-
-// Audit implements key.Tx.
-func (t tx) Audit(ctx context.Context, changes ...key.Change) error {
-	batch := &pgx.Batch{}
-	for _, c := range changes {
-		before, err := document(c.Before)
-		if err != nil {
-			return err
-		}
-		after, err := document(c.After)
-		if err != nil {
-			return err
-		}
-		batch.Queue(`
-			insert into keys.audit (at, actor, request_id, action, entity, before, after)
-			values (@at, @actor, @request_id, @action, @entity, @before, @after)`,
-			pgx.StrictNamedArgs{
-				"at": c.At, "actor": c.By.Actor, "request_id": c.By.RequestID,
-				"action": c.Action, "entity": c.Entity, "before": before, "after": after,
-			})
-	}
-	return t.send(ctx, "audit", batch)
-}
-
-// document is the JSON of a key or team; nil stays nil.
-func document(v any) (json.RawMessage, error) {
-	if v == nil {
-		return nil, nil
-	}
-	doc, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("audit document: %w", err)
-	}
-	return doc, nil
-}
 
 // Append implements key.Tx. Taking the revision makes others who want one wait
 // until this transaction ends.

@@ -172,11 +172,11 @@ func TestIssueLeavesExactlyOneLiveKeyAtEveryInstant(t *testing.T) {
 		t.Errorf("observe: %v", err)
 	}
 	last := b.issue(t, "sess-1", "")
-	keys, _, err := b.Keys(t.Context(), key.ListRequest{UserID: "sess-1"})
+	keys, err := b.Keys(t.Context(), key.ListRequest{Filter: key.Filter{UserID: "sess-1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantIDs(t, "live keys", keys, last.Key.KeyID)
+	wantIDs(t, "live keys", keys.Items, last.Key.KeyID)
 }
 
 func TestEveryChangeIsAuditedWithoutItsSecret(t *testing.T) {

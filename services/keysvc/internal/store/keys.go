@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,9 +13,9 @@ import (
 
 // keyColumns are the columns of keys.keys k that fill a key.Key.
 const keyColumns = `k.key_id, k.token, k.key_name, k.key_alias, coalesce(k.team_id, '') as team_id, k.user_id,
-	k.models, k.max_budget_nano_usd, k.rpm_limit, k.tpm_limit, k.max_parallel_requests, k.budget_duration,
-	k.metadata, k.tags, k.duration, k.expires_at, k.blocked, k.revoked_at, k.idempotency_key,
-	k.created_at, k.updated_at`
+	k.models, k.max_budget_nano_usd, k.rpm_limit, k.tpm_limit, k.max_parallel_requests, k.budget_duration, k.finer,
+	k.metadata, k.tags, k.aliases, k.allowed_cidrs, k.allowed_routes, k.duration, k.expires_at, k.blocked, k.revoked_at,
+	k.idempotency_key, k.rotated_at, k.rotation_key, k.created_at, k.updated_at`
 
 // Key implements key.Store.
 func (s *Store) Key(ctx context.Context, ref string) (key.Key, error) {
@@ -26,7 +25,8 @@ func (s *Store) Key(ctx context.Context, ref string) (key.Key, error) {
 			select `+keyColumns+`
 			from keys.keys k
 			where k.key_id = @ref or k.token = @ref or k.key_alias = @ref and k.key_alias <> ''
-			order by (k.key_id = @ref) desc, (k.token = @ref) desc, (k.revoked_at is null) desc, k.key_id desc
+				or k.key_id = (select key_id from keys.old_secrets where token = @ref)
+			order by (k.key_id = @ref) desc, (k.key_alias = @ref), (k.revoked_at is null) desc, k.key_id desc
 			limit 1`,
 			pgx.StrictNamedArgs{"ref": ref})
 		var err error
@@ -36,52 +36,23 @@ func (s *Store) Key(ctx context.Context, ref string) (key.Key, error) {
 	return k, err
 }
 
-// Keys implements key.Store. The conditions are written only when they filter,
-// so that each mix of filters gets a plan with the index that suits it.
-func (s *Store) Keys(ctx context.Context, f key.Filter) ([]key.Key, error) {
-	where, args := []string{"true"}, pgx.StrictNamedArgs{"limit": f.Limit}
-	if f.TeamID != "" {
-		where, args["team_id"] = append(where, "k.team_id = @team_id"), f.TeamID
-	}
-	if f.UserID != "" {
-		where, args["user_id"] = append(where, "k.user_id = @user_id and k.user_id <> ''"), f.UserID
-	}
-	if f.KeyAlias != "" {
-		where, args["key_alias"] = append(where, "k.key_alias = @key_alias and k.key_alias <> ''"), f.KeyAlias
-	}
-	if f.Before != "" {
-		where, args["before"] = append(where, "k.key_id < @before"), f.Before
-	}
-	if !f.UsableAt.IsZero() {
-		where = append(where, "k.revoked_at is null and (k.expires_at is null or k.expires_at > @usable_at)")
-		args["usable_at"] = f.UsableAt
-	}
-	var keys []key.Key
-	err := s.do(ctx, func(ctx context.Context) error {
-		rows, _ := s.db.Query(ctx, `
-			select `+keyColumns+`
-			from keys.keys k
-			where `+strings.Join(where, " and ")+`
-			order by k.key_id desc
-			limit @limit`, args)
-		var err error
-		if keys, err = pgx.CollectRows(rows, pgx.RowToStructByName[key.Key]); err != nil {
-			return fmt.Errorf("list keys: %w", err)
+// Hold implements key.Tx. Ids whose hashes collide only wait for each other.
+func (t tx) Hold(ctx context.Context, h key.Hold) error {
+	batch := &pgx.Batch{}
+	lock := func(f, what, id string) {
+		if id != "" {
+			batch.Queue(`select `+f+`(hashtextextended(@what || @id::text, 0))`,
+				pgx.StrictNamedArgs{"what": "keys." + what + ":", "id": id})
 		}
-		return nil
-	})
-	return keys, err
-}
-
-// LockSession implements key.Tx. Sessions whose hashes collide only wait for
-// each other.
-func (t tx) LockSession(ctx context.Context, userID string) error {
-	_, err := t.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('keys.session:' || @user_id::text, 0))`,
-		pgx.StrictNamedArgs{"user_id": userID})
-	if err != nil {
-		return fmt.Errorf("lock session: %w", err)
 	}
-	return nil
+	team := "pg_advisory_xact_lock_shared"
+	if h.Exclusive {
+		team = "pg_advisory_xact_lock"
+	}
+	lock(team, "team", h.TeamID)
+	lock("pg_advisory_xact_lock", "session", h.UserID)
+	lock("pg_advisory_xact_lock", "idempotency", h.IdempotencyKey)
+	return t.send(ctx, "hold", batch)
 }
 
 // LockKeys implements key.Tx.
@@ -93,6 +64,8 @@ func (t tx) LockKeys(ctx context.Context, s key.Selection) ([]key.Key, error) {
 			select key_id from keys.keys where key_id = any(@key_ids::text[])
 			union
 			select key_id from keys.keys where token = any(@tokens::text[])
+			union
+			select key_id from keys.old_secrets where token = any(@tokens::text[])
 			union
 			(select distinct on (key_alias) key_id from keys.keys
 				where key_alias = any(@key_aliases::text[]) and key_alias <> ''
@@ -127,53 +100,82 @@ func (t tx) Exists(ctx context.Context, userID, teamID string) (bool, error) {
 	return exists, nil
 }
 
+// LockRepeated implements key.Tx.
+func (t tx) LockRepeated(ctx context.Context, userID, idempotencyKey string) (key.Key, error) {
+	rows, _ := t.Query(ctx, `
+		select `+keyColumns+`
+		from keys.keys k
+		where k.user_id = @user_id and k.idempotency_key = @idempotency_key and k.idempotency_key <> '' and k.revoked_at is null
+		for update of k`,
+		pgx.StrictNamedArgs{"user_id": userID, "idempotency_key": idempotencyKey})
+	k, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[key.Key])
+	return k, found("find repeated key", err)
+}
+
 // InsertKey implements key.Tx.
 func (t tx) InsertKey(ctx context.Context, k key.Key) error {
 	_, err := t.Exec(ctx, `
 		insert into keys.keys (
 			key_id, token, key_name, key_alias, team_id, user_id,
-			models, max_budget_nano_usd, rpm_limit, tpm_limit, max_parallel_requests, budget_duration,
-			metadata, tags, duration, expires_at, blocked, revoked_at, idempotency_key,
-			created_at, updated_at)
+			models, max_budget_nano_usd, rpm_limit, tpm_limit, max_parallel_requests, budget_duration, finer,
+			metadata, tags, aliases, allowed_cidrs, allowed_routes, duration, expires_at, blocked, revoked_at,
+			idempotency_key, rotated_at, rotation_key, created_at, updated_at)
 		values (
 			@key_id, @token, @key_name, @key_alias, nullif(@team_id, ''), @user_id,
-			@models, @max_budget_nano_usd, @rpm_limit, @tpm_limit, @max_parallel_requests, @budget_duration,
-			@metadata, @tags, @duration, @expires_at, @blocked, @revoked_at, @idempotency_key,
-			@created_at, @updated_at)`,
-		pgx.StrictNamedArgs{
-			"key_id": k.KeyID, "token": k.Token, "key_name": k.KeyName, "key_alias": k.KeyAlias,
-			"team_id": k.TeamID, "user_id": k.UserID, "models": k.Models,
-			"max_budget_nano_usd": k.MaxBudgetNanoUSD, "rpm_limit": k.RPMLimit, "tpm_limit": k.TPMLimit,
-			"max_parallel_requests": k.MaxParallelRequests, "budget_duration": k.BudgetDuration,
-			"metadata": k.Metadata, "tags": k.Tags, "duration": k.Duration, "expires_at": k.ExpiresAt,
-			"blocked": k.Blocked, "revoked_at": k.RevokedAt, "idempotency_key": k.IdempotencyKey,
-			"created_at": k.CreatedAt, "updated_at": k.UpdatedAt,
-		})
+			@models, @max_budget_nano_usd, @rpm_limit, @tpm_limit, @max_parallel_requests, @budget_duration, @finer,
+			@metadata, @tags, @aliases, @allowed_cidrs, @allowed_routes, @duration, @expires_at, @blocked, @revoked_at,
+			@idempotency_key, @rotated_at, @rotation_key, @created_at, @updated_at)`, keyArgs(k))
+	return refusal("insert key", err)
+}
+
+// UpdateKeys implements key.Tx. A life that is given anew will have an end that
+// was not announced.
+func (t tx) UpdateKeys(ctx context.Context, keys []key.Key) error {
+	batch := &pgx.Batch{}
+	for _, k := range keys {
+		args := keyArgs(k)
+		delete(args, "created_at")
+		batch.Queue(`
+			update keys.keys
+			set token = @token, key_name = @key_name, key_alias = @key_alias, team_id = nullif(@team_id, ''), user_id = @user_id,
+				models = @models, max_budget_nano_usd = @max_budget_nano_usd, rpm_limit = @rpm_limit, tpm_limit = @tpm_limit,
+				max_parallel_requests = @max_parallel_requests, budget_duration = @budget_duration, finer = @finer,
+				metadata = @metadata, tags = @tags, aliases = @aliases, allowed_cidrs = @allowed_cidrs,
+				allowed_routes = @allowed_routes, duration = @duration, expires_at = @expires_at, blocked = @blocked,
+				revoked_at = @revoked_at, idempotency_key = @idempotency_key, rotated_at = @rotated_at,
+				rotation_key = @rotation_key, updated_at = @updated_at,
+				expiry_announced = expiry_announced and expires_at is not distinct from @expires_at
+			where key_id = @key_id`, args)
+	}
+	return refusal("update keys", t.send(ctx, "send", batch))
+}
+
+// keyArgs are all columns of a key by their names.
+func keyArgs(k key.Key) pgx.StrictNamedArgs {
+	return pgx.StrictNamedArgs{
+		"key_id": k.KeyID, "token": k.Token, "key_name": k.KeyName, "key_alias": k.KeyAlias,
+		"team_id": k.TeamID, "user_id": k.UserID, "models": k.Models,
+		"max_budget_nano_usd": k.MaxBudgetNanoUSD, "rpm_limit": k.RPMLimit, "tpm_limit": k.TPMLimit,
+		"max_parallel_requests": k.MaxParallelRequests, "budget_duration": k.BudgetDuration, "finer": k.Finer,
+		"metadata": k.Metadata, "tags": k.Tags, "aliases": k.Aliases,
+		"allowed_cidrs": k.AllowedCIDRs, "allowed_routes": k.AllowedRoutes,
+		"duration": k.Duration, "expires_at": k.ExpiresAt, "blocked": k.Blocked, "revoked_at": k.RevokedAt,
+		"idempotency_key": k.IdempotencyKey, "rotated_at": k.RotatedAt, "rotation_key": k.RotationKey,
+		"created_at": k.CreatedAt, "updated_at": k.UpdatedAt,
+	}
+}
+
+// refusal says which rule of the table stands in the way.
+func refusal(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case pg.Constraint(err) == "keys_live_alias_key":
-		return fmt.Errorf("insert key: %w", key.ErrAliasTaken)
+		err = key.ErrAliasTaken
 	case pg.Constraint(err) == "keys_team_id_fkey":
-		return fmt.Errorf("insert key: %w", key.ErrNoTeam)
+		err = key.ErrNoTeam
 	}
-	return fmt.Errorf("insert key: %w", err)
-}
-
-// UpdateKeys implements key.Tx.
-func (t tx) UpdateKeys(ctx context.Context, keys []key.Key) error {
-	batch := &pgx.Batch{}
-	for _, k := range keys {
-		batch.Queue(`
-			update keys.keys
-			set token = @token, key_name = @key_name, blocked = @blocked, revoked_at = @revoked_at, updated_at = @updated_at
-			where key_id = @key_id`,
-			pgx.StrictNamedArgs{
-				"key_id": k.KeyID, "token": k.Token, "key_name": k.KeyName,
-				"blocked": k.Blocked, "revoked_at": k.RevokedAt, "updated_at": k.UpdatedAt,
-			})
-	}
-	return t.send(ctx, "update keys", batch)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // send runs a batch, if there is anything in it.

@@ -28,7 +28,7 @@ func newBundle(t *testing.T) bundle {
 	t.Helper()
 	db := pgtest.New(t, store.Schema, store.Migrations)
 	s := store.New(db)
-	return bundle{key.NewService(s, "30d"), s, db}
+	return bundle{key.NewService(s, key.Policy{SessionDuration: "30d"}), s, db}
 }
 
 func (b bundle) issue(t *testing.T, userID, idempotencyKey string) key.Created {
@@ -44,7 +44,7 @@ func (b bundle) issue(t *testing.T, userID, idempotencyKey string) key.Created {
 
 func (b bundle) create(t *testing.T, a key.Attributes) key.Created {
 	t.Helper()
-	c, err := b.CreateKey(t.Context(), admin, a)
+	c, err := b.CreateKey(t.Context(), admin, key.CreateRequest{Attributes: a})
 	if err != nil {
 		t.Fatalf("create key: %v", err)
 	}
@@ -129,11 +129,11 @@ func TestAStoreThatCannotBeReachedIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	svc := key.NewService(store.New(db), "30d")
+	svc := key.NewService(store.New(db), key.Policy{SessionDuration: "30d"})
 	const text = "the key store is not reachable; try again"
 	_, err = svc.VerifyKey(t.Context(), virtualkey.Token("sk-x"))
 	wantFault(t, err, fault.Unavailable, text)
-	_, err = svc.CreateKey(t.Context(), admin, key.Attributes{})
+	_, err = svc.CreateKey(t.Context(), admin, key.CreateRequest{})
 	wantFault(t, err, fault.Unavailable, text)
 	_, _, err = store.New(db).Events(t.Context(), 0, 1)
 	wantFault(t, err, fault.Unavailable, text)

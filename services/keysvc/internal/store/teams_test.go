@@ -41,14 +41,17 @@ func TestTeamsAreListedByIDInPages(t *testing.T) {
 	}
 	var got []string
 	for page := (key.Page{Size: 2}); ; {
-		teams, next, err := b.Teams(t.Context(), page)
+		teams, err := b.Teams(t.Context(), key.TeamFilter{}, page, true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, team := range teams {
+		if *teams.Total != 3 {
+			t.Errorf("total = %d, want 3", *teams.Total)
+		}
+		for _, team := range teams.Items {
 			got = append(got, team.TeamID)
 		}
-		if page.Token = next; next == "" {
+		if page.Token = teams.Next; page.Token == "" {
 			break
 		}
 	}

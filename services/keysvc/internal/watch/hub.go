@@ -134,8 +134,9 @@ func (h *Hub) pass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if newest < h.revision || len(events) > 0 && events[0].Revision != h.revision+1 {
-			// A restored or lost database: what watchers remember may be wrong.
+		if newest < h.revision || gap(events, h.revision, newest) {
+			// A restored or lost database, or a process that slept for longer than
+			// events are kept: what watchers remember may be wrong.
 			h.opt.Log.Error("the event log was replaced; watchers start again",
 				zap.Int64("revision", h.revision), zap.Int64("newest", newest))
 			h.revision = newest

@@ -29,6 +29,7 @@ var errDown = errors.New("database is down")
 type memory struct {
 	mu     sync.Mutex
 	newest int64
+	pruned int64 // events up to here are gone
 	down   bool
 	deaf   bool
 	woken  func()
@@ -42,7 +43,9 @@ func (m *memory) Events(_ context.Context, after int64, limit int) ([]key.Event,
 	}
 	var events []key.Event
 	for r := after; r < m.newest && len(events) < limit; r++ {
-		events = append(events, key.Event{Revision: r + 1})
+		if r >= m.pruned {
+			events = append(events, key.Event{Revision: r + 1})
+		}
 	}
 	return events, m.newest, nil
 }
@@ -299,6 +302,24 @@ func TestALogThatWentBackEndsTheWatches(t *testing.T) {
 		log.append(1)
 		fresh.want(t, "+0s heartbeat 40", "+0s event 41")
 	})
+}
+
+func TestEventsThatWerePrunedUnreadEndTheWatches(t *testing.T) {
+	t.Parallel()
+	for _, left := range []int64{0, 2} { // none of the events that are missed is left, or two
+		synctest.Test(t, func(t *testing.T) {
+			log := &memory{newest: 50, deaf: true}
+			hub := start(t, log)
+			w := begin(t, hub, 0, nil)
+			log.set(func(m *memory) { m.newest, m.pruned = 60, 60-left })
+			begin(t, hub, 50, nil).wantEnd(t, fault.Precondition)
+			<-time.After(poll)
+			w.wantEnd(t, fault.Precondition)
+			if got := begin(t, hub, 60-left, nil).take(); int64(len(got)) != 1+left {
+				t.Errorf("a watch from what is left on got %v, want a heartbeat and %d events", got, left)
+			}
+		})
+	}
 }
 
 func TestAWatchEndsWhenTheServiceStops(t *testing.T) {

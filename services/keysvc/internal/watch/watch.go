@@ -98,6 +98,10 @@ func (h *Hub) catchUp(ctx context.Context, after int64, send func(Message) error
 		return 0, fault.Errorf(fault.Precondition,
 			"after_revision %d is newer than the newest revision %d: forget all keys and watch from 0", after, newest)
 	}
+	if gap(events, after, newest) {
+		return 0, fault.Errorf(fault.Precondition,
+			"the events after revision %d are not kept any more: forget all keys and watch from 0", after)
+	}
 	if err := send(Message{Event: key.Event{Revision: after}, Heartbeat: true}); err != nil {
 		return 0, err
 	}
@@ -115,6 +119,15 @@ func (h *Hub) catchUp(ctx context.Context, after int64, send func(Message) error
 			return 0, err
 		}
 	}
+}
+
+// gap says whether events are missing between a revision that was seen and what
+// was read after it, of a log whose newest revision is known.
+func gap(events []key.Event, seen, newest int64) bool {
+	if len(events) == 0 {
+		return newest > seen
+	}
+	return events[0].Revision != seen+1
 }
 
 func (h *Hub) join() *watcher {
