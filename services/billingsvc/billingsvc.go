@@ -12,42 +12,15 @@ import (
 
 	"github.com/proliferate-ai/llm-proxy/gen"
 	billingsvcv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
-	"github.com/proliferate-ai/llm-proxy/kit/env"
 	"github.com/proliferate-ai/llm-proxy/kit/pg"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgmigrate"
-	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
+	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/keys"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/rpc"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/spend"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/store"
 )
-
-// Config is what the service needs.
-type Config struct {
-	Serve          serve.Config
-	DatabaseURL    secret.String
-	ProxysvcTarget string        // host:port of SpendService, gRPC
-	SyncInterval   time.Duration // between two syncs
-	Markup         billing.Markup
-}
-
-// LoadConfig reads the configuration from the environment and reports every
-// fault at once.
-func LoadConfig(getenv func(string) string) (Config, error) {
-	r := &env.Reader{Get: getenv}
-	cfg := Config{
-		Serve:          serve.LoadConfig(r, "billingsvc", "BILLINGSVC", serve.Defaults{GRPCListen: ":9102", HTTPListen: ":8102", Drain: 20 * time.Second}),
-		DatabaseURL:    secret.New(r.Need("DATABASE_URL", "a Postgres URL such as postgres://user:password@host:5432/llmproxy")),
-		ProxysvcTarget: r.Need("PROXYSVC_TARGET", "the gRPC host:port of proxysvc"),
-		SyncInterval:   r.Duration("BILLING_SYNC_INTERVAL", 30*time.Second),
-	}
-	var err error
-	if cfg.Markup, err = billing.ParseMarkup(r.String("LLM_MARKUP", "3")); err != nil {
-		r.Fault("LLM_MARKUP", "%v", err)
-	}
-	return cfg, r.Err()
-}
 
 // Run serves until ctx ends and drains. It brings the database up to date
 // first.
@@ -58,16 +31,27 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer pool.Close()
-	conn, err := serve.Dial(cfg.ProxysvcTarget, cfg.Serve.ServiceToken)
+	conn, err := cfg.Serve.Caller.Dial(cfg.ProxysvcTarget)
 	if err != nil {
 		return fmt.Errorf("PROXYSVC_TARGET: %w", err)
 	}
 	defer conn.Close() // nothing is lost
 	books := store.New(pool)
-	svc := billing.New(spend.New(conn), books, cfg.Markup)
-
+	opt := billing.Options{Rules: cfg.Rules, Reconcile: cfg.Reconcile, TopUps: cfg.TopUps, Batch: cfg.BatchRows, Now: cfg.Now}
+	if cfg.KeysvcTarget == "" {
+		log.Warn("gates stop nobody: KEYSVC_TARGET is not set")
+	} else {
+		keysvc, err := cfg.Serve.Caller.Dial(cfg.KeysvcTarget)
+		if err != nil {
+			return fmt.Errorf("KEYSVC_TARGET: %w", err)
+		}
+		defer keysvc.Close() // what was not announced stays due
+		opt.Keys = keys.New(keysvc)
+	}
 	reg := serve.NewRegistry()
-	srv, err := serve.New(cfg.Serve, serve.Options{Log: log, Registry: reg, OpenAPI: gen.OpenAPI, Ready: books.Ping})
+	opt.Observe = newDrifts(reg).observe
+	svc := billing.New(spend.New(conn), books, opt)
+	srv, err := serve.New(cfg.Serve, serve.Options{Log: log, Registry: reg, OpenAPI: gen.OpenAPI, Ready: books.Ping, Allow: rpc.Allow()})
 	if err != nil {
 		return err
 	}
@@ -78,6 +62,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(ctx) })
 	g.Go(func() error { return newLoop(svc, books, log, reg).Run(ctx, cfg.SyncInterval) })
+	g.Go(func() error { return newHerald(svc, log, reg).Run(ctx) })
 	return g.Wait()
 }
 

@@ -45,7 +45,7 @@ func TestLoadConfigHasDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.SyncInterval != 30*time.Second || cfg.Markup.String() != "3" || cfg.Serve.GRPCListen != ":9102" || cfg.Serve.HTTPListen != ":8102" {
+	if cfg.SyncInterval != 30*time.Second || cfg.Rules.Markup.String() != "3" || cfg.Serve.GRPCListen != ":9102" || cfg.Serve.HTTPListen != ":8102" {
 		t.Errorf("LoadConfig = %+v, want the documented defaults", cfg)
 	}
 	if shown := fmt.Sprintf("%+v", cfg); strings.Contains(shown, "hunter2") {
@@ -57,8 +57,11 @@ func TestLoadConfigReportsEveryFaultAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := LoadConfig(settings(map[string]string{
 		"DATABASE_URL": "", "PROXYSVC_TARGET": "", "BILLING_SYNC_INTERVAL": "soon", "LLM_MARKUP": "1.0000001",
+		"BILLING_OVERDRAFT_CREDITS": "-1", "BILLING_TRIAL_CREDITS": "lots", "BILLING_TOP_UP": "maybe",
 	}))
-	for _, name := range []string{"DATABASE_URL", "PROXYSVC_TARGET", "BILLING_SYNC_INTERVAL", "LLM_MARKUP"} {
+	for _, name := range []string{
+		"DATABASE_URL", "PROXYSVC_TARGET", "BILLING_SYNC_INTERVAL", "LLM_MARKUP", "BILLING_OVERDRAFT_CREDITS", "BILLING_TRIAL_CREDITS", "BILLING_TOP_UP",
+	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("LoadConfig = %v, want a fault of %s", err, name)
 		}
@@ -106,6 +109,12 @@ func freeAddr(t *testing.T) string {
 // its client and HTTP address.
 func start(t *testing.T, l ledger) (billingsvcv1.BillingServiceClient, string) {
 	t.Helper()
+	return startWith(t, l, nil)
+}
+
+// startWith is start with some more settings.
+func startWith(t *testing.T, l ledger, over map[string]string) (billingsvcv1.BillingServiceClient, string) {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -116,10 +125,12 @@ func start(t *testing.T, l ledger) (billingsvcv1.BillingServiceClient, string) {
 	t.Cleanup(proxysvc.Stop)
 
 	grpcAddr, httpAddr := freeAddr(t), freeAddr(t)
-	cfg, err := LoadConfig(settings(map[string]string{
+	set := map[string]string{
 		"DATABASE_URL": pgtest.Empty(t), "PROXYSVC_TARGET": lis.Addr().String(),
 		"BILLINGSVC_GRPC_LISTEN": grpcAddr, "BILLINGSVC_HTTP_LISTEN": httpAddr, "BILLING_SYNC_INTERVAL": "1h", "LOG_LEVEL": "error",
-	}))
+	}
+	maps.Copy(set, over)
+	cfg, err := LoadConfig(settings(set))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +146,7 @@ func start(t *testing.T, l ledger) (billingsvcv1.BillingServiceClient, string) {
 			t.Errorf("Run = %v, want a clean drain", err)
 		}
 	})
-	conn, err := serve.Dial(grpcAddr, secret.New(token))
+	conn, err := serve.Caller{Token: secret.New(token)}.Dial(cfg.Serve.GRPCListen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,6 +184,8 @@ func TestServiceBillsAndHandsOutCharges(t *testing.T) {
 	got, err := api.GetBalance(ctx, &billingsvcv1.GetBalanceRequest{TeamId: "acme"})
 	want := &billingsvcv1.GetBalanceResponse{
 		TeamId: "acme", BilledNanoUsd: 630_000, ChargedNanoUsd: 630_000, PostedNanoUsd: 630_000, SinkBalanceCredits: "12.5",
+		ShadowNanoUsd: -630_000, ShadowCredits: "-0.063",
+		Gate: &billingsvcv1.Gate{TeamId: "acme", State: billingsvcv1.GateState_GATE_STATE_UNCONFIGURED, Open: true},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" || err != nil {
 		t.Errorf("GetBalance %v (-want +got):\n%s", err, diff)

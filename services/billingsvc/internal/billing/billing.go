@@ -68,14 +68,11 @@ type Event struct {
 	Model          string
 	OccurredAt     time.Time
 	CreatedAt      time.Time
+	Corrects       string            // key of the event that a correction corrects
+	Reason         string            // of a correction
+	Extra          map[string]string `db:"-"` // free pairs of a recorded event
 	// Row is where the event comes from. Events that were read back have none.
 	Row Row `db:"-"`
-}
-
-// Quarantined is a row that could not be billed, and why.
-type Quarantined struct {
-	Row    Row
-	Reason string
 }
 
 // Balance is where a team's money stands. Billed is always charged + carried.
@@ -83,8 +80,23 @@ type Balance struct {
 	TeamID             string
 	BilledNanoUSD      money.NanoUSD
 	ChargedNanoUSD     money.NanoUSD
-	CarriedNanoUSD     money.NanoUSD // less than a micro-credit; negative after corrections
+	CarriedNanoUSD     money.NanoUSD // not in a charge yet; negative after corrections
 	PostedNanoUSD      money.NanoUSD // what the sink has applied
+	GrantedNanoUSD     money.NanoUSD // what the team was ever given
 	NextChargeSeq      int64
 	SinkBalanceCredits string // empty: nothing was posted yet
+	OpenDriftNanoUSD   money.NanoUSD
+	Gate
+}
+
+// Shadow is what the team may still use, as far as is known. It counts what the
+// sink has not heard of yet.
+func (b Balance) Shadow() money.NanoUSD { return b.GrantedNanoUSD - b.BilledNanoUSD }
+
+// Unconfirmed is what was billed and is not proved to be applied at the sink.
+func (b Balance) Unconfirmed() money.NanoUSD { return b.BilledNanoUSD - b.PostedNanoUSD }
+
+// NewBalance is the balance of a team that was never billed.
+func NewBalance(teamID string) Balance {
+	return Balance{TeamID: teamID, NextChargeSeq: 1, Gate: Gate{State: Unconfigured}}
 }

@@ -32,8 +32,10 @@ type Charge struct {
 	Checksum       string
 
 	State            State
-	Unsure           bool // some attempt may have been applied, we do not know
-	Attempts         int32
+	Unsure           bool  // some attempt may have been applied, we do not know
+	Attempts         int32 // leases
+	SentAttempts     int32 // leases that are over and under which it was sent, or may have been
+	KeyRound         int32 // of the key that it is sent under: 1, 2, …
 	Proof            string
 	LastError        string
 	FrozenAt         time.Time
@@ -43,6 +45,9 @@ type Charge struct {
 	ShortfallNanoUSD money.NanoUSD
 	LeaseToken       int64 // of the newest lease
 	RecordedToken    int64 // of the newest lease whose outcome is recorded
+	SentToken        int64 // of the newest lease whose holder said that it sends
+	LeaseMarks       bool  // the holder says when it sends
+	SettledIn        int64 // newest lease for a reconciliation of its team when it was settled
 	LeaseWorker      string
 	LeaseUntil       *time.Time // nil: not leased
 }
@@ -64,6 +69,7 @@ const (
 	NotApplied    Outcome = "not_applied"
 	Unknown       Outcome = "unknown"
 	Refused       Outcome = "refused"
+	NeverApplied  Outcome = "never_applied" // no attempt of the charge was, as was verified
 )
 
 // Settlement records the outcome of one attempt.
@@ -76,6 +82,10 @@ type Settlement struct {
 	RetryAfter         time.Duration // for NotApplied and Unknown
 	AppliedNanoUSD     money.NanoUSD // for PartlyApplied
 	SinkBalanceCredits string        // empty: the sink said nothing
+	// NotSent: the lease was not used. The charge counts no attempt.
+	NotSent bool
+	// KeyUsedUp: the sink knows the key and has not applied it.
+	KeyUsedUp bool
 }
 
 // check refuses a settlement that could not be right for any charge.
@@ -89,6 +99,10 @@ func (s Settlement) check() error {
 		return fault.Errorf(fault.Invalid, "retry_after_ms is negative")
 	case (s.Outcome == Applied || s.Outcome == PartlyApplied) && s.Proof == "":
 		return fault.Errorf(fault.Invalid, "outcome %s needs a proof", s.Outcome)
+	case s.NotSent && s.Outcome != NotApplied && s.Outcome != Refused && s.Outcome != Unknown:
+		return fault.Errorf(fault.Invalid, "outcome %s needs an attempt that was sent", s.Outcome)
+	case s.KeyUsedUp && s.Outcome != NotApplied && s.Outcome != NeverApplied && s.Outcome != Refused:
+		return fault.Errorf(fault.Invalid, "outcome %s does not go with key_used_up", s.Outcome)
 	case s.SinkBalanceCredits != "" && !isDecimal(s.SinkBalanceCredits):
 		return fault.Errorf(fault.Invalid, "sink_balance_credits is not a decimal number")
 	}
@@ -108,9 +122,14 @@ func (s Settlement) Apply(c Charge, now time.Time) (next Charge, posted money.Na
 		}
 		return c, 0, fault.Errorf(fault.Conflict, "another outcome of this attempt at charge %s is recorded", c.ChargeID)
 	}
-	next = c
-	next.RecordedToken, next.LeaseWorker, next.LeaseUntil = s.LeaseToken, "", nil
+	if s.NotSent && c.Sent() && c.LeaseMarks {
+		return c, 0, fault.Errorf(fault.Invalid, "charge %s was marked as sent under this lease", c.ChargeID)
+	}
+	next = c.ended(s.NotSent)
 	next.LastError = s.Error
+	if s.KeyUsedUp {
+		next.KeyRound++
+	}
 	switch s.Outcome {
 	case Applied:
 		next.State, next.Proof, next.SettledAt = Posted, s.Proof, &now
@@ -123,15 +142,96 @@ func (s Settlement) Apply(c Charge, now time.Time) (next Charge, posted money.Na
 		next.ShortfallNanoUSD = c.AmountNanoUSD - s.AppliedNanoUSD
 		return next, s.AppliedNanoUSD, nil
 	case NotApplied:
-		next.State, next.DueAt = openState(c.Unsure), now.Add(s.RetryAfter)
+		next.State, next.DueAt = waiting(c.Unsure), now.Add(s.RetryAfter)
 	case Unknown:
-		next.State, next.Unsure, next.DueAt = Ambiguous, true, now.Add(s.RetryAfter)
+		next.Unsure = c.Unsure || !s.NotSent
+		next.State, next.DueAt = waiting(next.Unsure), now.Add(s.RetryAfter)
 	case Refused:
 		next.State = Dead
+	case NeverApplied:
+		next.State, next.DueAt = Pending, now.Add(s.RetryAfter)
+		next = next.anew()
 	default:
 		return c, 0, fault.Errorf(fault.Invalid, "outcome is not set")
 	}
 	return next, 0, nil
+}
+
+// Sent says whether the charge was sent under its newest lease, or may have
+// been: a holder that does not mark what it sends may have sent at any time.
+func (c Charge) Sent() bool {
+	return c.LeaseToken > 0 && (!c.LeaseMarks || c.SentToken == c.LeaseToken)
+}
+
+// Doubtful says whether the charge may be applied although it is not settled:
+// an attempt of it was never answered, or is under way.
+func (c Charge) Doubtful() bool {
+	return c.SettledAt == nil && (c.Unsure || c.LeaseToken > c.RecordedToken && c.Sent())
+}
+
+// ended returns the charge with its lease over and recorded.
+func (c Charge) ended(notSent bool) Charge {
+	switch {
+	case c.Sent() && !notSent:
+		c.SentAttempts++
+	case c.SentAttempts == 0:
+		c.FirstSentAt = nil // the lease alone had set it
+	}
+	c.RecordedToken, c.LeaseWorker, c.LeaseUntil = c.LeaseToken, "", nil
+	return c
+}
+
+// anew returns the charge as one that was never sent.
+func (c Charge) anew() Charge {
+	c.Unsure, c.SentAttempts, c.FirstSentAt = false, 0, nil
+	return c
+}
+
+// Take returns the charge leased to the one who asks. What its last lease left
+// open is ended first.
+func (c Charge) Take(q LeaseQuery) Charge {
+	c = c.Lapse()
+	c.Attempts++
+	c.LeaseToken++
+	c.LeaseMarks, c.LeaseWorker, c.LeaseUntil = q.Marks, q.Worker, &q.Until
+	if c.FirstSentAt == nil && !q.Marks {
+		c.FirstSentAt = &q.Now
+	}
+	return c
+}
+
+// MarkSent returns a leased charge that is about to be sent.
+func (c Charge) MarkSent(now time.Time) (Charge, error) {
+	if !c.LeaseMarks {
+		return c, fault.Errorf(fault.Precondition, "charge %s was leased without marks_sent", c.ChargeID)
+	}
+	if c.FirstSentAt == nil {
+		c.FirstSentAt = &now
+	}
+	c.SentToken = c.LeaseToken
+	return c, nil
+}
+
+// Renew returns a leased charge with a later end.
+func (c Charge) Renew(until time.Time) (Charge, error) {
+	if c.LeaseUntil == nil {
+		return c, fault.Errorf(fault.Conflict, "the lease of charge %s ran out", c.ChargeID)
+	}
+	c.LeaseUntil = &until
+	return c, nil
+}
+
+// Lapse returns the charge with a lease that ran out without an outcome ended.
+// If the charge was sent under it, it may have been applied.
+func (c Charge) Lapse() Charge {
+	if c.LeaseToken <= c.RecordedToken {
+		return c
+	}
+	c.Unsure = c.Unsure || c.Sent()
+	if c.State == Pending || c.State == Ambiguous {
+		c.State = waiting(c.Unsure)
+	}
+	return c.ended(false)
 }
 
 // recordedIn says whether a charge in a state may have come there by the
@@ -145,17 +245,19 @@ func (s Settlement) recordedIn(state State) bool {
 	case NotApplied:
 		return state == Pending || state == Ambiguous
 	case Unknown:
-		return state == Ambiguous
+		return state == Ambiguous || s.NotSent && state == Pending
 	case Refused:
 		return state == Dead
+	case NeverApplied:
+		return state == Pending
 	}
 	return false
 }
 
-// openState is the state of a charge that waits. One that an earlier attempt
+// waiting is the state of a charge that waits. One that an earlier attempt
 // may have applied stays ambiguous, whatever the newest attempt proved of
 // itself.
-func openState(unsure bool) State {
+func waiting(unsure bool) State {
 	if unsure {
 		return Ambiguous
 	}

@@ -55,6 +55,28 @@ func TestSettlementApply(t *testing.T) {
 			}, 0,
 		},
 		{
+			"a lease that was not used counts no attempt", nil,
+			Settlement{Outcome: NotApplied, NotSent: true},
+			func(c *Charge) { c.SentAttempts, c.DueAt = 0, now }, 0,
+		},
+		{
+			"unknown of a lease that was not used leaves the charge as it was", func(c *Charge) { c.FirstSentAt = &noon },
+			Settlement{Outcome: Unknown, NotSent: true},
+			func(c *Charge) { c.SentAttempts, c.DueAt, c.FirstSentAt = 0, now, nil }, 0,
+		},
+		{
+			"a key that is used up is followed by the next", func(c *Charge) { c.KeyRound = 1 },
+			Settlement{Outcome: NotApplied, KeyUsedUp: true},
+			func(c *Charge) { c.KeyRound, c.DueAt = 2, now }, 0,
+		},
+		{
+			"never applied begins anew", func(c *Charge) { c.State, c.Unsure, c.FirstSentAt = Ambiguous, true, &noon },
+			Settlement{Outcome: NeverApplied},
+			func(c *Charge) {
+				c.State, c.Unsure, c.FirstSentAt, c.SentAttempts, c.DueAt = Pending, false, nil, 0, now
+			}, 0,
+		},
+		{
 			"refused is dead", nil,
 			Settlement{Outcome: Refused, Error: "400"},
 			func(c *Charge) { c.State, c.LastError = Dead, "400" }, 0,
@@ -69,7 +91,7 @@ func TestSettlementApply(t *testing.T) {
 			}
 			tt.s.ChargeID, tt.s.LeaseToken = "c", 2
 			want := before
-			want.RecordedToken, want.LeaseWorker, want.LeaseUntil = 2, "", nil
+			want.RecordedToken, want.LeaseWorker, want.LeaseUntil, want.SentAttempts = 2, "", nil, 1
 			tt.want(&want)
 			got, posted, err := tt.s.Apply(before, now)
 			if diff := cmp.Diff(want, got); diff != "" || posted != tt.posted || err != nil {
@@ -88,6 +110,8 @@ func TestSettlementApplyRefuses(t *testing.T) {
 	leased := Charge{ChargeID: "c", AmountNanoUSD: 100, State: Pending, LeaseToken: 2, RecordedToken: 1}
 	posted := leased
 	posted.State, posted.RecordedToken = Posted, 2
+	marked := leased
+	marked.LeaseMarks, marked.SentToken = true, 2
 	tests := []struct {
 		name   string
 		charge Charge
@@ -98,6 +122,7 @@ func TestSettlementApplyRefuses(t *testing.T) {
 		{"another outcome of a recorded attempt", posted, Settlement{LeaseToken: 2, Outcome: Refused}, fault.Conflict},
 		{"a part that is the whole", leased, Settlement{LeaseToken: 2, Outcome: PartlyApplied, AppliedNanoUSD: 100}, fault.Invalid},
 		{"a negative part", leased, Settlement{LeaseToken: 2, Outcome: PartlyApplied, AppliedNanoUSD: -1}, fault.Invalid},
+		{"not sent, though it was marked as sent", marked, Settlement{LeaseToken: 2, Outcome: NotApplied, NotSent: true}, fault.Invalid},
 		{"no outcome", leased, Settlement{LeaseToken: 2}, fault.Invalid},
 	}
 	for _, tt := range tests {

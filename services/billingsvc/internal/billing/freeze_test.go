@@ -26,10 +26,10 @@ func newBooks() *books {
 func (b *books) book(d Draft) Entry {
 	for _, e := range d.Events {
 		if _, ok := b.balances[e.OrganizationID]; !ok {
-			b.balances[e.OrganizationID] = Balance{TeamID: e.OrganizationID, NextChargeSeq: 1}
+			b.balances[e.OrganizationID] = NewBalance(e.OrganizationID)
 		}
 	}
-	entry := d.Freeze(b.known, b.balances, noon)
+	entry := Rules{}.Freeze(d, b.known, b.balances, noon)
 	for _, e := range entry.Events {
 		b.known[e.IdempotencyKey] = Place{e.LogID, e.Seq}
 		b.events[e.OrganizationID] = append(b.events[e.OrganizationID], e)
@@ -72,7 +72,7 @@ func TestPricesAreChargesPlusCarryHoweverPagesAreSplit(t *testing.T) {
 		b := newBooks()
 		for at := 0; at < len(rows); {
 			n := 1 + rnd.IntN(len(rows)-at)
-			b.book(markup.Draft(Page{LogID: 1, AfterSeq: int64(at), Rows: rows[at : at+n]}, noon))
+			b.book(tariff{standard: markup}.Draft(Page{LogID: 1, AfterSeq: int64(at), Rows: rows[at : at+n]}, noon))
 			at += n
 		}
 		for team, sum := range want {
@@ -94,7 +94,7 @@ func TestPricesAreChargesPlusCarryHoweverPagesAreSplit(t *testing.T) {
 func TestARepeatedPageChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := newBooks()
-	d := mustMarkup(t, "3").Draft(Page{LogID: 1, Rows: []Row{
+	d := tariff{standard: mustMarkup(t, "3")}.Draft(Page{LogID: 1, Rows: []Row{
 		{LogID: 1, Seq: 1, RequestID: "a", TeamID: "acme", CostNanoUSD: 100, EndedAt: noon},
 	}}, noon)
 	b.book(d)
@@ -111,8 +111,8 @@ func TestARequestIsNotBilledTwice(t *testing.T) {
 	t.Parallel()
 	b := newBooks()
 	m := mustMarkup(t, "1")
-	b.book(m.Draft(Page{LogID: 1, Rows: []Row{{LogID: 1, Seq: 1, RequestID: "a", TeamID: "acme", CostNanoUSD: 100, EndedAt: noon}}}, noon))
-	entry := b.book(m.Draft(Page{LogID: 2, Rows: []Row{
+	b.book(tariff{standard: m}.Draft(Page{LogID: 1, Rows: []Row{{LogID: 1, Seq: 1, RequestID: "a", TeamID: "acme", CostNanoUSD: 100, EndedAt: noon}}}, noon))
+	entry := b.book(tariff{standard: m}.Draft(Page{LogID: 2, Rows: []Row{
 		{LogID: 2, Seq: 1, RequestID: "a", TeamID: "acme", CostNanoUSD: 70, EndedAt: noon},
 		{LogID: 2, Seq: 2, RequestID: "b", TeamID: "acme", CostNanoUSD: 50, EndedAt: noon},
 		{LogID: 2, Seq: 3, RequestID: "b", TeamID: "acme", CostNanoUSD: 50, EndedAt: noon},
@@ -135,7 +135,7 @@ func TestCorrectionsCarryUntilTheSumIsPositive(t *testing.T) {
 	b := newBooks()
 	m := mustMarkup(t, "1")
 	for i, cost := range []money.NanoUSD{-100, 60, 39, 5, 17} {
-		b.book(m.Draft(Page{LogID: 1, AfterSeq: int64(i), Rows: []Row{
+		b.book(tariff{standard: m}.Draft(Page{LogID: 1, AfterSeq: int64(i), Rows: []Row{
 			{LogID: 1, Seq: int64(i + 1), RequestID: fmt.Sprint(i), TeamID: "acme", CostNanoUSD: cost, EndedAt: noon},
 		}}, noon))
 	}
@@ -148,7 +148,7 @@ func TestAnEventThatWouldOverflowTheTeamIsQuarantined(t *testing.T) {
 	t.Parallel()
 	b := newBooks()
 	b.balances["acme"] = Balance{TeamID: "acme", BilledNanoUSD: math.MaxInt64 - 99, ChargedNanoUSD: math.MaxInt64 - 99, NextChargeSeq: 5}
-	entry := b.book(mustMarkup(t, "1").Draft(Page{LogID: 1, Rows: []Row{
+	entry := b.book(tariff{standard: mustMarkup(t, "1")}.Draft(Page{LogID: 1, Rows: []Row{
 		{LogID: 1, Seq: 1, RequestID: "a", TeamID: "acme", CostNanoUSD: 100, EndedAt: noon},
 		{LogID: 1, Seq: 2, RequestID: "b", TeamID: "acme", CostNanoUSD: 99, EndedAt: noon},
 	}}, noon))

@@ -1,8 +1,6 @@
 package billing
 
 import (
-	"time"
-
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 )
 
@@ -41,21 +39,9 @@ func (p Page) Check() error {
 
 // Draft is what a page comes to before the balances of its teams are known.
 type Draft struct {
-	Page        Page
+	Page        Page // empty: the events are not from the ledger
 	Events      []Event
 	Quarantined []Quarantined
-}
-
-// Draft rates a page. Every row becomes an event or is quarantined.
-func (m Markup) Draft(p Page, now time.Time) Draft {
-	d := Draft{Page: p}
-	for _, r := range p.Rows {
-		e, reason := m.event(r, now)
-		if reason != "" {
-			d.Quarantined = append(d.Quarantined, Quarantined{r, reason})
-			continue
-		}
-		d.Events = append(d.Events, e)
-	}
-	return d
+	// Deferred leaves the events to the next sync to be frozen.
+	Deferred bool
 }

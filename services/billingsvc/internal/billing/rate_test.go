@@ -50,7 +50,7 @@ func TestDraftRatesOrQuarantinesEveryRow(t *testing.T) {
 			t.Parallel()
 			row := whole
 			tt.change(&row)
-			d := mustMarkup(t, "3").Draft(Page{LogID: 7, Rows: []Row{row}}, noon)
+			d := tariff{standard: mustMarkup(t, "3")}.Draft(Page{LogID: 7, Rows: []Row{row}}, noon)
 			if tt.reason != "" {
 				if diff := cmp.Diff([]Quarantined{{row, tt.reason}}, d.Quarantined); diff != "" || len(d.Events) != 0 {
 					t.Errorf("quarantined (-want +got):\n%s and %d events", diff, len(d.Events))

@@ -38,7 +38,10 @@ type Books interface {
 	// Book writes a draft in one transaction: cursor, events, charges, balances
 	// and quarantine, or nothing. It writes nothing when another replica has
 	// the log or has moved its cursor.
-	Book(ctx context.Context, d Draft, now time.Time) (Booked, error)
+	Book(ctx context.Context, d Draft, rules Rules, now time.Time) (Booked, error)
+	// FreezeCarried freezes what teams carry and returns how many charges that
+	// made.
+	FreezeCarried(ctx context.Context, rules Rules, now time.Time) (int64, error)
 }
 
 // Booked tells what Book did.
@@ -74,6 +77,18 @@ func (s *Service) Sync(ctx context.Context) (Result, error) {
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}
+	sum, err := s.syncLogs(ctx)
+	s.wake()
+	if ctx.Err() != nil {
+		return sum, err
+	}
+	// What was recorded since the last sync, or was left over.
+	charges, freezing := s.store.FreezeCarried(ctx, s.rules, s.now())
+	sum.Charges += charges
+	return sum, errors.Join(err, freezing)
+}
+
+func (s *Service) syncLogs(ctx context.Context) (Result, error) {
 	var sum Result
 	cursors, err := s.store.Cursors(ctx)
 	if err != nil {
@@ -106,18 +121,14 @@ func (s *Service) syncLog(ctx context.Context, l Log, c Cursor) (Result, error) 
 		return sum, nil
 	}
 	for seq := c.Seq; ; {
-		page, err := s.spend.Read(ctx, l.LogID, seq)
-		if err != nil {
-			return sum, err
-		}
-		if err := page.Check(); err != nil {
-			return sum, err
+		page, err := s.read(ctx, l.LogID, seq)
+		if err != nil && len(page.Rows) == 0 {
+			return sum, err // rows before a hole are billed first
 		}
 		if len(page.Rows) == 0 && !page.Drained() {
 			return sum, nil
 		}
-		now := s.now()
-		booked, err := s.store.Book(ctx, s.markup.Draft(page, now), now)
+		booked, err := s.book(ctx, page)
 		if err != nil || booked.Held {
 			return sum, err
 		}
@@ -127,4 +138,34 @@ func (s *Service) syncLog(ctx context.Context, l Log, c Cursor) (Result, error) 
 			return sum, nil
 		}
 	}
+}
+
+// read reads pages of a log, one after another, until they are a batch or the
+// log ends. Together they are one page. With an error it returns what was good
+// before it.
+func (s *Service) read(ctx context.Context, logID, seq int64) (Page, error) {
+	all := Page{LogID: logID, AfterSeq: seq, LastSeq: seq}
+	for {
+		page, err := s.spend.Read(ctx, logID, all.EndSeq())
+		if err != nil {
+			return all, err
+		}
+		if err := page.Check(); err != nil {
+			return all, err
+		}
+		all.Rows = append(all.Rows, page.Rows...)
+		all.LastSeq, all.Closed = page.LastSeq, page.Closed
+		if len(page.Rows) == 0 || all.EndSeq() >= all.LastSeq || len(all.Rows) >= s.batch {
+			return all, nil
+		}
+	}
+}
+
+func (s *Service) book(ctx context.Context, page Page) (Booked, error) {
+	t, err := s.tariffOf(ctx, page.Rows)
+	if err != nil {
+		return Booked{}, err
+	}
+	now := s.now()
+	return s.store.Book(ctx, t.Draft(page, now), s.rules, now)
 }

@@ -17,6 +17,7 @@ func eventOf(e billing.Event) *billingsvcv1.BillingEvent {
 		Markup: e.Markup, SessionIds: e.SessionIDs, ChargeId: e.ChargeID,
 		OccurredAt: timestamppb.New(e.OccurredAt), CreatedAt: timestamppb.New(e.CreatedAt),
 		LogId: e.LogID, Seq: e.Seq, Model: e.Model,
+		Quantity: e.Quantity, Status: "billed", Corrects: e.Corrects, Reason: e.Reason,
 	}
 }
 
@@ -28,6 +29,7 @@ func chargeOf(c billing.Charge) *billingsvcv1.Charge {
 		Proof: c.Proof, LastError: c.LastError,
 		FrozenAt: timestamppb.New(c.FrozenAt), FirstSentAt: instant(c.FirstSentAt), DueAt: timestamppb.New(c.DueAt),
 		SettledAt: instant(c.SettledAt), ShortfallNanoUsd: int64(c.ShortfallNanoUSD),
+		SentAttempts: c.SentAttempts, KeyRound: c.KeyRound, Unsure: c.Unsure,
 	}
 }
 
@@ -91,6 +93,8 @@ func outcomeOf(o billingsvcv1.AttemptOutcome) (billing.Outcome, error) {
 		return billing.Unknown, nil
 	case billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_REFUSED:
 		return billing.Refused, nil
+	case billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_NEVER_APPLIED:
+		return billing.NeverApplied, nil
 	case billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_UNSPECIFIED:
 	}
 	return "", fault.Errorf(fault.Invalid, "outcome is not set")

@@ -18,8 +18,11 @@ func (s *Server) ListBillingEvents(ctx context.Context, req *billingsvcv1.ListBi
 	if err != nil {
 		return nil, err
 	}
-	q := billing.EventQuery{TeamID: req.GetTeamId(), Limit: size + 1}
-	if req.GetRequestId() != "" {
+	q := billing.EventQuery{TeamID: req.GetTeamId(), IdempotencyKey: req.GetIdempotencyKey(), Limit: size + 1}
+	switch {
+	case req.GetRequestId() != "" && q.IdempotencyKey != "":
+		return nil, fault.Errorf(fault.Invalid, "request_id and idempotency_key do not go together")
+	case req.GetRequestId() != "":
 		q.IdempotencyKey = billing.SpendKey(req.GetRequestId())
 	}
 	if req.GetPageToken() != "" {

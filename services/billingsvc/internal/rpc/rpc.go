@@ -3,9 +3,11 @@ package rpc
 
 import (
 	"context"
-	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	billingsvcv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
 )
@@ -40,26 +42,48 @@ func (s *Server) GetBalance(ctx context.Context, req *billingsvcv1.GetBalanceReq
 	if err != nil {
 		return nil, err
 	}
-	return &billingsvcv1.GetBalanceResponse{
-		TeamId: b.TeamID, BilledNanoUsd: int64(b.BilledNanoUSD), ChargedNanoUsd: int64(b.ChargedNanoUSD),
-		PostedNanoUsd: int64(b.PostedNanoUSD), CarriedNanoUsd: int64(b.CarriedNanoUSD), SinkBalanceCredits: b.SinkBalanceCredits,
-	}, nil
+	rule, err := s.svc.TopUpRule(ctx, b.TeamID)
+	if err != nil {
+		return nil, err
+	}
+	paused, err := s.paused(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := balanceOf(b, paused[""] || paused[b.TeamID])
+	if rule.AmountNanoUSD > 0 {
+		resp.TopUp = ruleOf(rule)
+	}
+	return resp, nil
 }
 
 // LeaseCharges hands out charges to be posted.
 func (s *Server) LeaseCharges(ctx context.Context, req *billingsvcv1.LeaseChargesRequest) (*billingsvcv1.LeaseChargesResponse, error) {
-	limit, seconds := int(req.GetMaxCharges()), req.GetLeaseSeconds()
-	if limit == 0 {
-		limit = defaultLeases
-	}
-	if seconds == 0 {
-		seconds = defaultLeaseSeconds
-	}
-	leases, err := s.svc.Lease(ctx, req.GetWorker(), limit, time.Duration(seconds)*time.Second)
+	limit, hold := leaseSize(req.GetMaxCharges(), req.GetLeaseSeconds())
+	leases, err := s.svc.Lease(ctx, req.GetWorker(), limit, hold, req.GetMarksSent())
 	if err != nil {
 		return nil, err
 	}
 	return &billingsvcv1.LeaseChargesResponse{Leases: leasesOf(leases)}, nil
+}
+
+// MarkSent records that a leased charge is about to be sent.
+func (s *Server) MarkSent(ctx context.Context, req *billingsvcv1.MarkSentRequest) (*billingsvcv1.MarkSentResponse, error) {
+	c, err := s.svc.MarkSent(ctx, req.GetChargeId(), req.GetLeaseToken())
+	if err != nil {
+		return nil, err
+	}
+	return &billingsvcv1.MarkSentResponse{Charge: chargeOf(c)}, nil
+}
+
+// RenewLease prolongs a lease of a charge.
+func (s *Server) RenewLease(ctx context.Context, req *billingsvcv1.RenewLeaseRequest) (*billingsvcv1.RenewLeaseResponse, error) {
+	_, hold := leaseSize(1, req.GetLeaseSeconds())
+	until, err := s.svc.Renew(ctx, req.GetChargeId(), req.GetLeaseToken(), hold)
+	if err != nil {
+		return nil, err
+	}
+	return &billingsvcv1.RenewLeaseResponse{ExpiresAt: timestamppb.New(until)}, nil
 }
 
 // SettleCharge records the outcome of one attempt.
@@ -76,6 +100,7 @@ func (s *Server) SettleCharge(ctx context.Context, req *billingsvcv1.SettleCharg
 		ChargeID: req.GetChargeId(), LeaseToken: req.GetLeaseToken(), Outcome: outcome,
 		Proof: req.GetProof(), Error: req.GetError(), RetryAfter: retry,
 		AppliedNanoUSD: money.NanoUSD(req.GetAppliedNanoUsd()), SinkBalanceCredits: req.GetSinkBalanceCredits(),
+		NotSent: req.GetNotSent(), KeyUsedUp: req.GetKeyUsedUp(),
 	})
 	if err != nil {
 		return nil, err
@@ -85,21 +110,54 @@ func (s *Server) SettleCharge(ctx context.Context, req *billingsvcv1.SettleCharg
 
 // RequeueCharges makes dead charges due again.
 func (s *Server) RequeueCharges(ctx context.Context, req *billingsvcv1.RequeueChargesRequest) (*billingsvcv1.RequeueChargesResponse, error) {
-	charges, err := s.svc.Requeue(ctx, req.GetChargeIds())
+	f := req.GetFilter()
+	out, err := s.svc.Requeue(ctx, billing.Requeue{
+		ChargeIDs: req.GetChargeIds(), DryRun: req.GetDryRun(), By: billing.By{Actor: req.GetActor(), Reason: req.GetReason()},
+		VerifiedNotApplied: req.GetVerifiedNotApplied(),
+		Filter: billing.ChargeFilter{
+			TeamID: f.GetTeamId(), ErrorContains: f.GetErrorContains(), FrozenAfter: pointTo(f.GetFrozenAfter()),
+			FrozenBefore: pointTo(f.GetFrozenBefore()), Max: int(f.GetMaxCharges()),
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &billingsvcv1.RequeueChargesResponse{Charges: chargesOf(charges)}, nil
+	return &billingsvcv1.RequeueChargesResponse{Charges: chargesOf(out.Charges), UnverifiedChargeIds: out.Unverified}, nil
+}
+
+// ResolveCharge settles a charge by hand.
+func (s *Server) ResolveCharge(ctx context.Context, req *billingsvcv1.ResolveChargeRequest) (*billingsvcv1.ResolveChargeResponse, error) {
+	r := billing.Resolve{
+		ChargeID: req.GetChargeId(), NewKey: req.GetNewKey(), DryRun: req.GetDryRun(),
+		By: billing.By{Actor: req.GetActor(), Reason: req.GetReason()},
+	}
+	applied := money.NanoUSD(req.GetAppliedNanoUsd())
+	switch req.GetResolution() {
+	case billingsvcv1.Resolution_RESOLUTION_APPLIED:
+		r.Applied = &applied
+	case billingsvcv1.Resolution_RESOLUTION_NOT_APPLIED:
+		if applied != 0 {
+			return nil, fault.Errorf(fault.Invalid, "applied_nano_usd is of a charge that was applied")
+		}
+	default:
+		return nil, fault.Errorf(fault.Invalid, "resolution is not set")
+	}
+	c, err := s.svc.Resolve(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &billingsvcv1.ResolveChargeResponse{Charge: chargeOf(c)}, nil
 }
 
 // AuditBilling checks events, charges and balances against each other.
-func (s *Server) AuditBilling(ctx context.Context, _ *billingsvcv1.AuditBillingRequest) (*billingsvcv1.AuditBillingResponse, error) {
-	a, err := s.svc.Audit(ctx)
+func (s *Server) AuditBilling(ctx context.Context, req *billingsvcv1.AuditBillingRequest) (*billingsvcv1.AuditBillingResponse, error) {
+	a, err := s.svc.Audit(ctx, req.GetFull())
 	if err != nil {
 		return nil, err
 	}
 	resp := &billingsvcv1.AuditBillingResponse{
 		Quarantined: a.Quarantined, QuarantinedNanoUsd: int64(a.QuarantinedNanoUSD), Faults: a.Faults,
+		EventsChecked: a.Checked, EventsTrusted: a.Trusted,
 	}
 	for _, t := range a.Teams {
 		resp.Teams = append(resp.Teams, &billingsvcv1.TeamBilling{

@@ -20,7 +20,7 @@ func TestAuditSumsEachTeam(t *testing.T) {
 	b.ledger.add(1, "zeta", 1)
 	b.sync()
 	b.settle(b.leaseOne(), billing.Settlement{Outcome: billing.Applied, Proof: "deductions"})
-	want := billing.Audit{Teams: []billing.TeamSums{
+	want := billing.Audit{Checked: 4, Teams: []billing.TeamSums{
 		{TeamID: "acme", Events: 3, CostNanoUSD: 33, BilledNanoUSD: 99, ChargedNanoUSD: 90, PostedNanoUSD: 60, CarriedNanoUSD: 9},
 		{TeamID: "zeta", Events: 1, CostNanoUSD: 1, BilledNanoUSD: 3, CarriedNanoUSD: 3},
 	}}
@@ -39,8 +39,9 @@ func TestAuditFindsDamage(t *testing.T) {
 			"an event was put into another charge",
 			`update billing.billing_events set charge_id = (select charge_id from billing.charges where seq = 2) where seq = 1`, "checksum",
 		},
-		{"an event was given to another team", `update billing.billing_events set organization_id = 'zeta' where seq = 1`, "zeta has events and no balance"},
+		{"an event was given to another team", `update billing.billing_events set organization_id = 'zeta' where seq = 1`, "event llm:req_1_1 of team zeta is in charge"},
 		{"a charge's amount was edited", `update billing.charges set amount_nano_usd = 40 where seq = 1`, "charges sum to"},
+		{"a charge is gone and its events are not", `delete from billing.charges where seq = 1`, "event llm:req_1_1 is in charge"},
 		{"a charge is gone", `update billing.billing_events set charge_id = null where seq = 1;
 			delete from billing.charges where seq = 1`, "its next seq is"},
 		{"a balance was edited", `update billing.balances set posted_nano_usd = 0`, "says posted 0"},
@@ -52,6 +53,9 @@ func TestAuditFindsDamage(t *testing.T) {
 			cost_nano_usd, price_nano_usd, markup, session_ids, metadata, charge_id, log_id, seq, occurred_at, created_at)
 			select day + 1, idempotency_key, organization_id, event_type, quantity, 0, 0, markup, session_ids, metadata, charge_id,
 			log_id, seq, occurred_at + interval '1 day', created_at from billing.billing_events where seq = 1`, "is there 2 times"},
+		{"an event was repriced", `update billing.billing_events set cost_nano_usd = 11 where seq = 1`, "event llm:req_1_1: price 30 is not cost 11 x markup 3"},
+		{"a row was lost and another one doubled", `update billing.billing_events set seq = 2 where seq = 1`, "row 1 of log 1 is neither"},
+		{"a grant was edited", `update billing.balances set granted_nano_usd = 5`, "says granted 5"},
 		{"a row was skipped", `update billing.cursors set seq = 9`, "2 of its 9 rows"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -67,7 +71,9 @@ func TestAuditFindsDamage(t *testing.T) {
 	}
 }
 
-func TestPartitionsAreMadeAheadAndTakeInStrayEvents(t *testing.T) {
+// Mistake 23: partitions are there months ahead, and an event without one is kept
+// and reported, not refused.
+func TestMistake23PartitionsAreMadeAheadAndTakeInStrayEvents(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 10)
 	s := store.New(b.pool)
@@ -108,5 +114,55 @@ func TestReplicasMakePartitionsAtOnce(t *testing.T) {
 		if err := <-fail; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A second audit looks at what is new only, and still finds what is wrong with
+// it.
+func TestAuditGoesOnFromWhereEverythingWasRight(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 5)
+	for range 12 {
+		b.ledger.add(1, "acme", 11)
+	}
+	b.ledger.add(2, "", 7)
+	b.sync()
+	audit := func(full bool) billing.Audit {
+		t.Helper()
+		a, err := b.svc.Audit(t.Context(), full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	if a := audit(false); a.Checked != 12 || a.Trusted != 0 || len(a.Faults) != 0 {
+		t.Errorf("the first audit = %+v, want 12 events checked and no fault", a)
+	}
+	first := audit(false)
+	if first.Checked != 0 || first.Trusted != 12 {
+		t.Errorf("the second audit checked %d events and trusted %d, want none and 12", first.Checked, first.Trusted)
+	}
+	for range 4 {
+		b.ledger.add(1, "acme", 11)
+	}
+	b.sync()
+	second := audit(false)
+	if second.Trusted != 12 || second.Checked != 4 || len(second.Faults) != 0 || second.Teams[0].Events != 16 {
+		t.Errorf("after 4 more = %+v, want 4 checked, 12 trusted, 16 in all", second)
+	}
+	if diff := cmp.Diff(second.Teams, audit(true).Teams); diff != "" {
+		t.Errorf("a full audit sums otherwise (-incremental +full):\n%s", diff)
+	}
+	b.ledger.add(1, "acme", 11)
+	b.sync()
+	b.exec(`update billing.billing_events set price_nano_usd = 5 where seq = 17`)
+	for range 2 { // a fault is not forgotten: the mark stays before it
+		if faults := strings.Join(audit(false).Faults, "\n"); !strings.Contains(faults, "event llm:req_1_17: price 5") {
+			t.Errorf("audit found %q, want the event that was edited", faults)
+		}
+	}
+	b.exec(`update billing.billing_events set price_nano_usd = 5 where seq = 3`)
+	if faults := strings.Join(audit(true).Faults, "\n"); !strings.Contains(faults, "event llm:req_1_3: price 5") {
+		t.Errorf("a full audit found %q, want the older event that was edited", faults)
 	}
 }

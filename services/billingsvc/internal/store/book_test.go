@@ -29,7 +29,7 @@ func TestSyncBillsEachRowOnce(t *testing.T) {
 	if diff := cmp.Diff(billing.Result{}, b.sync()); diff != "" {
 		t.Errorf("the second Sync (-want +got):\n%s", diff)
 	}
-	want := billing.Balance{TeamID: "acme", BilledNanoUSD: 3009, ChargedNanoUSD: 3000, CarriedNanoUSD: 9, NextChargeSeq: 2}
+	want := billing.Balance{TeamID: "acme", BilledNanoUSD: 3009, ChargedNanoUSD: 3000, CarriedNanoUSD: 9, NextChargeSeq: 2, Gate: billing.Gate{State: billing.Unconfigured}}
 	if diff := cmp.Diff(want, b.balance("acme")); diff != "" {
 		t.Errorf("balance (-want +got):\n%s", diff)
 	}
@@ -128,7 +128,7 @@ func TestReplicasShareTheLogs(t *testing.T) {
 				if _, err := svc.Sync(t.Context()); err != nil {
 					return err
 				}
-				leases, err := svc.Lease(t.Context(), "worker", 10, 600e9)
+				leases, err := svc.Lease(t.Context(), "worker", 10, 600e9, false)
 				if err != nil {
 					return err
 				}
@@ -220,14 +220,14 @@ func TestBookLeavesALogThatAnotherReplicaHas(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // waiting for the lock would be the fault
 	defer cancel()
-	if got, err := s.Book(ctx, d, noon); err != nil || !got.Held || got.Rows != 0 {
+	if got, err := s.Book(ctx, d, b.opt.Rules, noon); err != nil || !got.Held || got.Rows != 0 {
 		t.Errorf("Book = %+v, %v, want it held by another", got, err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(`update billing.cursors set seq = 5`)
-	if got, err := s.Book(t.Context(), d, noon); err != nil || !got.Moved || got.Seq != 5 || got.Rows != 0 {
+	if got, err := s.Book(t.Context(), d, b.opt.Rules, noon); err != nil || !got.Moved || got.Seq != 5 || got.Rows != 0 {
 		t.Errorf("Book = %+v, %v, want the cursor moved to 5", got, err)
 	}
 }

@@ -65,8 +65,8 @@ func TestADeadChargeLetsTheNextOnesPassUntilItIsRequeued(t *testing.T) {
 	if second.Charge.Seq != 2 {
 		t.Errorf("leased seq %d, want 2", second.Charge.Seq)
 	}
-	again, err := b.svc.Requeue(t.Context(), []string{dead.ChargeID, second.Charge.ChargeID, "unknown"})
-	if err != nil || len(again) != 1 || again[0].State != billing.Pending || again[0].ChargeID != dead.ChargeID {
+	again, err := b.svc.Requeue(t.Context(), billing.Requeue{ChargeIDs: []string{dead.ChargeID, second.Charge.ChargeID, "unknown"}})
+	if err != nil || len(again.Charges) != 1 || again.Charges[0].State != billing.Pending || again.Charges[0].ChargeID != dead.ChargeID {
 		t.Errorf("Requeue = %+v, %v, want the dead one pending", again, err)
 	}
 	if more := b.lease(100); len(more) != 0 {
@@ -79,7 +79,8 @@ func TestADeadChargeLetsTheNextOnesPassUntilItIsRequeued(t *testing.T) {
 	b.sound()
 }
 
-func TestALapsedLeaseIsFencedAndMakesItsChargeAmbiguous(t *testing.T) {
+// Mistake 12: who lost its lease notices, whatever it holds in its hands.
+func TestMistake12ALapsedLeaseIsFencedAndMakesItsChargeAmbiguous(t *testing.T) {
 	t.Parallel()
 	b := withCharges(t, 1)
 	first := b.leaseOne()
@@ -88,13 +89,20 @@ func TestALapsedLeaseIsFencedAndMakesItsChargeAmbiguous(t *testing.T) {
 	if second.Token != first.Token+1 || second.Charge.State != billing.Ambiguous || second.Charge.Attempts != 2 {
 		t.Errorf("leased again = %+v, want a new token, ambiguous, attempt 2", second)
 	}
-	_, err := b.svc.Settle(t.Context(), billing.Settlement{
-		ChargeID: first.Charge.ChargeID, LeaseToken: first.Token, Outcome: billing.Applied, Proof: "late",
-	})
-	if fault.KindOf(err) != fault.Conflict {
-		t.Errorf("settling the first lease = %v, want Conflict", err)
+	late := func() {
+		t.Helper()
+		_, err := b.svc.Settle(t.Context(), billing.Settlement{
+			ChargeID: first.Charge.ChargeID, LeaseToken: first.Token, Outcome: billing.Applied, Proof: "late",
+		})
+		if fault.KindOf(err) != fault.Conflict {
+			t.Errorf("settling the first lease = %v, want Conflict", err)
+		}
 	}
-	waiting := b.settle(second, billing.Settlement{Outcome: billing.NotApplied, Error: "429"})
+	late()
+	b.exec(`update billing.charges set lease_until = now() - interval '1 second'`)
+	third := b.leaseOne()
+	late() // that of the lease before is recorded by now, so that the token alone tells
+	waiting := b.settle(third, billing.Settlement{Outcome: billing.NotApplied, Error: "429"})
 	if waiting.State != billing.Ambiguous {
 		t.Errorf("not applied = %s, want ambiguous: the first attempt may have been applied", waiting.State)
 	}
@@ -141,13 +149,15 @@ func TestSettleAndLeaseRefuseNonsense(t *testing.T) {
 			ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.Applied, Proof: "x",
 			SinkBalanceCredits: "lots",
 		},
-		"a negative wait": {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.NotApplied, RetryAfter: -1},
+		"applied though it was not sent": {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.Applied, Proof: "x", NotSent: true},
+		"an applied key that is used up": {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.Applied, Proof: "x", KeyUsedUp: true},
+		"a negative wait":                {ChargeID: l.Charge.ChargeID, LeaseToken: l.Token, Outcome: billing.NotApplied, RetryAfter: -1},
 	} {
 		if _, err := b.svc.Settle(t.Context(), s); fault.KindOf(err) != fault.Invalid && fault.KindOf(err) != fault.NotFound {
 			t.Errorf("%s: Settle = %v, want Invalid or NotFound", name, err)
 		}
 	}
-	if _, err := b.svc.Lease(t.Context(), "", 1, time.Minute); fault.KindOf(err) != fault.Invalid {
+	if _, err := b.svc.Lease(t.Context(), "", 1, time.Minute, false); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("Lease without a worker = %v, want Invalid", err)
 	}
 }
@@ -166,7 +176,7 @@ func TestWorkersNeverShareATeam(t *testing.T) {
 	for range 8 {
 		g.Go(func() error {
 			for range 4 {
-				leases, err := b.svc.Lease(t.Context(), "worker", 2, time.Minute)
+				leases, err := b.svc.Lease(t.Context(), "worker", 2, time.Minute, false)
 				if err != nil {
 					return err
 				}

@@ -35,9 +35,7 @@ func (s *Store) Events(ctx context.Context, q billing.EventQuery) ([]billing.Eve
 		before = &q.BeforeTime
 	}
 	rows, _ := s.db.Query(ctx, `
-		select idempotency_key, organization_id, event_type, quantity, cost_nano_usd, price_nano_usd, markup,
-			session_ids, coalesce(charge_id, '') as charge_id, log_id, seq, coalesce(metadata->>'model', '') as model,
-			occurred_at, created_at
+		select `+eventColumns+`
 		from billing.billing_events
 		where (@team_id = '' or organization_id = @team_id)
 			and (@key = '' or idempotency_key = @key)

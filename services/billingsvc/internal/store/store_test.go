@@ -67,16 +67,24 @@ func (l *ledger) Read(_ context.Context, logID, after int64) (billing.Page, erro
 
 // bench is one store with a service on it.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	pool   *pgxpool.Pool
 	ledger *ledger
 	svc    *billing.Service
+	opt    billing.Options
 }
 
-func newBench(t *testing.T, page int) *bench {
+func newBench(t testing.TB, page int) *bench {
 	t.Helper()
 	pool := pgtest.New(t, store.Schema, store.Migrations)
-	b := &bench{t: t, pool: pool, ledger: newLedger(page)}
+	m, err := billing.ParseMarkup("3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, pool: pool, ledger: newLedger(page), opt: billing.Options{
+		Rules: billing.Rules{Markup: m}, TopUps: true,
+		Reconcile: billing.ReconcileRules{Every: 24 * time.Hour, EveryShut: time.Minute, EveryDoubt: 5 * time.Minute, AlarmAbove: money.Credit},
+	}}
 	b.svc = b.replica()
 	return b
 }
@@ -84,11 +92,12 @@ func newBench(t *testing.T, page int) *bench {
 // replica is another service on the same database and ledger.
 func (b *bench) replica() *billing.Service {
 	b.t.Helper()
-	m, err := billing.ParseMarkup("3")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return billing.New(b.ledger, store.New(b.pool), m)
+	return b.over(b.ledger)
+}
+
+// over is a service on the same database and another ledger.
+func (b *bench) over(l billing.SpendLog) *billing.Service {
+	return billing.New(l, store.New(b.pool), b.opt)
 }
 
 func (b *bench) sync() billing.Result {
@@ -111,7 +120,7 @@ func (b *bench) balance(team string) billing.Balance {
 
 func (b *bench) lease(limit int) []billing.Lease {
 	b.t.Helper()
-	leases, err := b.svc.Lease(b.t.Context(), "worker", limit, time.Minute)
+	leases, err := b.svc.Lease(b.t.Context(), "worker", limit, time.Minute, false)
 	if err != nil {
 		b.t.Fatalf("Lease: %v", err)
 	}
@@ -140,7 +149,7 @@ func (b *bench) settle(l billing.Lease, s billing.Settlement) billing.Charge {
 
 func (b *bench) audit() billing.Audit {
 	b.t.Helper()
-	a, err := b.svc.Audit(b.t.Context())
+	a, err := b.svc.Audit(b.t.Context(), true)
 	if err != nil {
 		b.t.Fatalf("Audit: %v", err)
 	}
