@@ -6,18 +6,22 @@
 //   - x-api-version pinned: without it the shape depends on the account's age,
 //     and old shapes do not say what was deducted;
 //   - overage_behavior "overflow": the default drops what does not fit;
-//   - a lock id as the dedupe device: it is checked together with the
-//     deduction, Idempotency-Key is not;
+//   - an id in the way that Dedupe says, for ever the same;
 //   - no retries and no redirects: an attempt is one request.
+//
+// The customer is the team, under the team's id, for posts and for reads alike.
 package autumn
 
 import (
+	"context"
 	"net/http"
+	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/credential"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
 )
 
@@ -32,6 +36,8 @@ type Options struct {
 	// URL is Autumn's base, with or without /v1.
 	URL string
 	Key secret.String
+	// KeyFile holds the key instead. It may come and change later.
+	KeyFile string
 	// FeatureID is the metered feature that is deducted.
 	FeatureID string
 	// Env is "sandbox" or "live"; the key must belong to it. Empty: any.
@@ -45,15 +51,29 @@ type Options struct {
 	Timeout time.Duration
 	// Dedupe is how Autumn is told to apply a charge once. Nil: Lock.
 	Dedupe Dedupe
+	// TopUpPlan is the one-off plan that a top-up buys credits of. Empty: none
+	// can be bought.
+	TopUpPlan string
+	// Teams tells what a customer is to be called. Nil: by the team's id.
+	Teams Teams
+}
+
+// Profile is what Autumn is told of a team that becomes a customer.
+type Profile struct{ Name, Email string }
+
+// Teams knows the teams.
+type Teams interface {
+	Profile(ctx context.Context, teamID string) (Profile, error)
 }
 
 // Client implements relay.Sink.
 type Client struct {
 	opt  Options
+	key  credential.Source
 	http *http.Client
 
-	mu    sync.Mutex
-	envOK bool // the key's environment was seen to be the wanted one
+	// fit is the key that Autumn took and whose environment is the wanted one.
+	fit atomic.Pointer[secret.String]
 }
 
 var _ relay.Sink = (*Client)(nil)
@@ -69,7 +89,7 @@ func New(opt Options) *Client {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = opt.Concurrency, opt.Concurrency
-	return &Client{opt: opt, http: &http.Client{
+	return &Client{opt: opt, key: credential.Source{Value: opt.Key, File: opt.KeyFile}, http: &http.Client{
 		Transport: transport,
 		Timeout:   opt.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -78,12 +98,27 @@ func New(opt Options) *Client {
 	}}
 }
 
-// key is the id under which Autumn applies a charge once, for ever the same. Its
-// scope at Autumn is the account's environment, hence the installation in it.
-func (c *Client) key(chargeID string) string {
+// Configured implements relay.Sink.
+func (c *Client) Configured() bool { return !c.key.Current().Empty() }
+
+// Dedupe implements relay.Sink.
+func (c *Client) Dedupe() relay.Dedupe { return c.opt.Dedupe.Kind() }
+
+// chargeKey is the id under which Autumn applies a charge once, for ever the
+// same but for its round. Its scope at Autumn is the account's environment, hence
+// the installation in it.
+func (c *Client) chargeKey(charge relay.Charge) string {
+	key := c.prefix() + "batch:" + charge.ChargeID
+	if charge.KeyRound > 1 {
+		key += ":r" + strconv.Itoa(charge.KeyRound)
+	}
+	return key
+}
+
+func (c *Client) prefix() string {
 	env := c.opt.Env
 	if env == "" {
 		env = "default"
 	}
-	return "llm-proxy:" + env + ":" + c.opt.InstallationID + ":batch:" + chargeID
+	return "llm-proxy:" + env + ":" + c.opt.InstallationID + ":"
 }

@@ -78,7 +78,7 @@ func TestPostAgainstTheSimulator(t *testing.T) {
 	c := client(t, s)
 	post := func() relay.Verdict {
 		t.Helper()
-		return relay.Classify(charge, c.Post(t.Context(), charge))
+		return relay.Classify(charge, c.Post(t.Context(), charge), relay.Collapsing)
 	}
 	if v := post(); v.Do != relay.CreateCustomer {
 		t.Errorf("without a customer: %+v", v)
@@ -94,17 +94,21 @@ func TestPostAgainstTheSimulator(t *testing.T) {
 		t.Errorf("with a plan: %+v", v)
 	}
 	again := charge
-	again.Attempts = 2
-	if v := relay.Classify(again, c.Post(t.Context(), again)); v.Outcome != relay.Applied || v.Proof != relay.ProofLock {
+	again.Unsure = true
+	if v := relay.Classify(again, c.Post(t.Context(), again), relay.Collapsing); v.Outcome != relay.Applied || v.Proof != relay.ProofLock {
 		t.Errorf("again: %+v", v)
 	}
 	applied := s.Applied()["acme"]
 	if applied.Credits.String() != "3.150001" || applied.Calls != 1 {
 		t.Errorf("the simulator applied %+v, want 3.150001 once", applied)
 	}
-	got, err := c.Balance(t.Context(), "acme")
-	if diff := cmp.Diff(relay.Balance{Remaining: "0", Used: "3.150001", Granted: "2"}, got); diff != "" || err != nil {
-		t.Errorf("Balance %v (-want +got):\n%s", err, diff)
+	got, err := c.Sight(t.Context(), "acme")
+	if got.Since.IsZero() || got.Since.After(time.Now()) {
+		t.Errorf("the customer is from %s, want before now", got.Since)
+	}
+	got.Since = time.Time{}
+	if diff := cmp.Diff(relay.Sighting{Remaining: "0", Used: "3.150001", Granted: "2", Signed: "-1.1500010000"}, got); diff != "" || err != nil {
+		t.Errorf("Sight %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -243,14 +247,14 @@ func TestReadyComparesTheEnvironment(t *testing.T) {
 func TestBalanceOfATeamThatAutumnDoesNotHave(t *testing.T) {
 	t.Parallel()
 	c := client(t, newSim(sim.Options{}))
-	if _, err := c.Balance(t.Context(), "nobody/../x"); fault.KindOf(err) != fault.NotFound {
-		t.Errorf("Balance of a stranger = %v, want NotFound", err)
+	if _, err := c.Sight(t.Context(), "nobody/../x"); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("Sight of a stranger = %v, want NotFound", err)
 	}
 	if err := c.CreateCustomer(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Balance(t.Context(), "acme"); fault.KindOf(err) != fault.NotFound {
-		t.Errorf("Balance without a plan = %v, want NotFound", err)
+	if _, err := c.Sight(t.Context(), "acme"); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("Sight without a plan = %v, want NotFound", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
@@ -14,45 +15,92 @@ import (
 // CreateCustomer implements relay.Sink. It is get-or-create; a default plan is
 // attached by Autumn.
 func (c *Client) CreateCustomer(ctx context.Context, teamID string) error {
-	r := c.call(ctx, http.MethodPost, "/v1/customers", map[string]string{"id": teamID, "name": teamID}, nil)
-	_, err := c.read(r, &struct{}{})
+	body := map[string]string{"id": teamID, "name": teamID}
+	if c.opt.Teams != nil {
+		p, err := c.opt.Teams.Profile(ctx, teamID)
+		if err != nil {
+			return fmt.Errorf("find team: %w", err)
+		}
+		if p.Name != "" {
+			body["name"] = p.Name
+		}
+		if p.Email != "" {
+			body["email"] = p.Email
+		}
+	}
+	_, err := c.read(c.call(ctx, http.MethodPost, "/v1/customers", body, nil), &struct{}{})
 	return err
 }
 
-// Balance implements relay.Sink.
-func (c *Client) Balance(ctx context.Context, teamID string) (relay.Balance, error) {
+// feature is a customer's balance of one feature.
+type feature struct {
+	Granted     json.Number `json:"granted"`
+	Remaining   json.Number `json:"remaining"`
+	Usage       json.Number `json:"usage"`
+	Unlimited   bool        `json:"unlimited"`
+	NextResetAt *int64      `json:"next_reset_at"` // unix milliseconds
+	Breakdown   []row       `json:"breakdown"`
+	Rollovers   []struct {
+		Balance json.Number `json:"balance"`
+	} `json:"rollovers"`
+}
+
+// row is one of the balances that a feature's balance consists of.
+type row struct {
+	IncludedGrant json.Number `json:"included_grant"`
+	PrepaidGrant  json.Number `json:"prepaid_grant"`
+	Remaining     json.Number `json:"remaining"`
+	Usage         json.Number `json:"usage"`
+}
+
+// Sight implements relay.Sink.
+func (c *Client) Sight(ctx context.Context, teamID string) (relay.Sighting, error) {
 	var customer struct {
-		Balances map[string]struct {
-			Granted   json.Number `json:"granted"`
-			Remaining json.Number `json:"remaining"`
-			Usage     json.Number `json:"usage"`
-		} `json:"balances"`
+		CreatedAt int64              `json:"created_at"` // unix milliseconds
+		Balances  map[string]feature `json:"balances"`
 	}
 	if _, err := c.read(c.call(ctx, http.MethodGet, "/v1/customers/"+url.PathEscape(teamID), nil, nil), &customer); err != nil {
-		return relay.Balance{}, err
+		return relay.Sighting{}, err
+	}
+	if customer.Balances == nil {
+		return relay.Sighting{}, fault.Errorf(fault.Unavailable, "Autumn answered without balances, as an old version does")
 	}
 	b, ok := customer.Balances[c.opt.FeatureID]
 	if !ok {
-		return relay.Balance{}, fault.Errorf(fault.NotFound, "Autumn has no balance of feature %s for team %s: attach a plan", c.opt.FeatureID, teamID)
+		return relay.Sighting{}, fault.Errorf(fault.NotFound, "Autumn has no balance of feature %s for team %s: attach a plan", c.opt.FeatureID, teamID)
 	}
-	return relay.Balance{Remaining: plain(b.Remaining), Used: plain(b.Usage), Granted: plain(b.Granted)}, nil
+	signed, err := b.signed()
+	if err != nil {
+		return relay.Sighting{}, fault.Errorf(fault.Unavailable, "Autumn answered with a balance that cannot be read: %v", err)
+	}
+	s := relay.Sighting{
+		Remaining: plain(b.Remaining), Used: plain(b.Usage), Granted: plain(b.Granted), Signed: signed, Unlimited: b.Unlimited,
+	}
+	if customer.CreatedAt > 0 {
+		s.Since = time.UnixMilli(customer.CreatedAt).UTC()
+	}
+	if b.NextResetAt != nil {
+		s.ResetAt = time.UnixMilli(*b.NextResetAt).UTC()
+	}
+	return s, nil
 }
 
-// Ready implements relay.Sink: when an environment is wanted, the key must
-// belong to it. Every answer about a customer names it, also that there is none.
+// Ready implements relay.Sink: Autumn must take the key, and when an environment
+// is wanted the key must belong to it. Every answer about a customer names it,
+// also that there is none.
 func (c *Client) Ready(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.opt.Env == "" || c.envOK {
+	key := c.key.Current()
+	if fit := c.fit.Load(); fit != nil && *fit == key {
 		return nil
 	}
 	var customer struct{}
 	env, err := c.read(c.call(ctx, http.MethodGet, "/v1/customers/llm-proxy-environment-check", nil, nil), &customer)
+	known := err == nil || fault.KindOf(err) == fault.NotFound
 	switch {
-	case env == c.opt.Env && (err == nil || fault.KindOf(err) == fault.NotFound):
-		c.envOK = true
+	case known && (env == c.opt.Env || c.opt.Env == ""):
+		c.fit.Store(&key)
 		return nil
-	case err != nil && fault.KindOf(err) != fault.NotFound:
+	case !known:
 		return err
 	case env == "":
 		return fault.Errorf(fault.Unavailable, "Autumn does not say which environment AUTUMN_API_KEY belongs to")
@@ -74,7 +122,7 @@ func (c *Client) read(r response, into any) (env string, err error) {
 	switch {
 	case r.status == http.StatusOK && decode(r.body, into):
 		return head.Env, nil
-	case r.status == http.StatusNotFound && head.Code == "customer_not_found":
+	case r.status == http.StatusNotFound && head.Code == relay.CodeNoCustomer:
 		return head.Env, fault.Errorf(fault.NotFound, "Autumn does not know the team")
 	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
 		return head.Env, fault.Errorf(fault.Precondition, "Autumn refuses AUTUMN_API_KEY: %s", what)

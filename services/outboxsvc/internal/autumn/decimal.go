@@ -14,6 +14,9 @@ import (
 // count for ever.
 const maxDigits = 60
 
+// amountDecimals are what Autumn rounds to.
+const amountDecimals = 10
+
 // rational reads a JSON number exactly.
 func rational(n json.Number) (*big.Rat, error) {
 	text := strings.ToLower(n.String())
@@ -62,10 +65,9 @@ func plain(n json.Number) string {
 	if !strings.ContainsAny(text, "eE") {
 		return text
 	}
-	const decimals = 10 // what Autumn rounds to
-	units, err := money.ParseDecimal(text, decimals)
+	units, err := money.ParseDecimal(text, amountDecimals)
 	if err != nil {
 		return ""
 	}
-	return money.FormatDecimal(units, decimals)
+	return money.FormatDecimal(units, amountDecimals)
 }

@@ -1,10 +1,16 @@
 package autumn
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+)
 
 // Dedupe marks a track so that Autumn applies it once.
 type Dedupe interface {
 	Mark(key string, body *Track, header http.Header)
+	// Kind is what Autumn makes of a second attempt.
+	Kind() relay.Dedupe
 }
 
 // Lock dedupes by a lock that is never finalized: its receipt is checked and
@@ -17,3 +23,19 @@ type Lock struct{}
 func (Lock) Mark(key string, body *Track, _ http.Header) {
 	body.Lock = &TrackLock{Enabled: true, LockID: key}
 }
+
+// Kind implements Dedupe.
+func (Lock) Kind() relay.Dedupe { return relay.Collapsing }
+
+// IdempotencyKey dedupes by the header, which Autumn claims before the work and
+// lets go after a failure, whatever became of the deduction. So a charge in doubt
+// is verified before it is sent again.
+type IdempotencyKey struct{}
+
+// Mark implements Dedupe.
+func (IdempotencyKey) Mark(key string, _ *Track, header http.Header) {
+	header.Set("Idempotency-Key", key)
+}
+
+// Kind implements Dedupe.
+func (IdempotencyKey) Kind() relay.Dedupe { return relay.Claiming }

@@ -43,7 +43,13 @@ func (c *Client) call(ctx context.Context, method, path string, body any, mark f
 	if err != nil {
 		return response{failure: "the request cannot be made: check AUTUMN_API_URL", neverSent: true}
 	}
-	req.Header.Set("Authorization", "Bearer "+c.opt.Key.Reveal())
+	key := c.key.Current()
+	if key.Empty() {
+		return response{failure: "there is no AUTUMN_API_KEY", neverSent: true}
+	}
+	// Else Go's transport repeats a request that has an Idempotency-Key.
+	req.GetBody = nil
+	req.Header.Set("Authorization", "Bearer "+key.Reveal())
 	req.Header.Set("x-api-version", apiVersion)
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -57,6 +63,9 @@ func (c *Client) call(ctx context.Context, method, path string, body any, mark f
 		return response{failure: c.explain(err), neverSent: !connected.Load()}
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		c.fit.Store(nil) // Ready asks again
+	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
@@ -80,8 +89,8 @@ func (c *Client) explain(err error) string {
 
 // clean makes foreign text fit for a log: short, one line, without the key.
 func (c *Client) clean(text string) string {
-	if !c.opt.Key.Empty() {
-		text = strings.ReplaceAll(text, c.opt.Key.Reveal(), "[secret]")
+	if key := c.key.Current(); !key.Empty() {
+		text = strings.ReplaceAll(text, key.Reveal(), "[secret]")
 	}
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
 	text = strings.ReplaceAll(text, "\x00", "")

@@ -42,6 +42,12 @@ type deduction struct {
 	Value json.Number `json:"value"`
 }
 
+// Names of what we tell Autumn of a charge or a top-up, for later.
+const (
+	propertyCharge = "charge_id"
+	propertyTopUp  = "top_up_id"
+)
+
 // Post implements relay.Sink.
 func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 	body := &Track{
@@ -50,13 +56,13 @@ func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 		Value:           json.Number(charge.AmountNanoUSD.Credits()),
 		OverageBehavior: "overflow",
 		Properties: map[string]string{
-			"charge_id":   charge.ChargeID,
-			"seq":         strconv.FormatInt(charge.Seq, 10),
-			"event_count": strconv.FormatInt(charge.EventCount, 10),
+			propertyCharge: charge.ChargeID,
+			"seq":          strconv.FormatInt(charge.Seq, 10),
+			"event_count":  strconv.FormatInt(charge.EventCount, 10),
 		},
 	}
 	header := http.Header{}
-	c.opt.Dedupe.Mark(c.key(charge.ChargeID), body, header)
+	c.opt.Dedupe.Mark(c.chargeKey(charge), body, header)
 	return c.answer(c.call(ctx, http.MethodPost, "/v1/track", body, func(h http.Header) {
 		for name, values := range header {
 			h[name] = values

@@ -1,4 +1,5 @@
-// Package billing gets charges from billingsvc and settles them there.
+// Package billing gets charges, teams and top-ups from billingsvc and settles
+// them there.
 package billing
 
 import (
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	billingsvcv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -22,12 +24,12 @@ const (
 	maxText = 500
 )
 
-// Client implements relay.Charges.
+// Client implements relay.Billing.
 type Client struct {
 	api billingsvcv1.BillingServiceClient
 }
 
-var _ relay.Charges = (*Client)(nil)
+var _ relay.Billing = (*Client)(nil)
 
 // New makes a client on a connection that stays the caller's.
 func New(conn grpc.ClientConnInterface) *Client {
@@ -39,7 +41,7 @@ func (c *Client) Lease(ctx context.Context, worker string, limit int, hold time.
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	resp, err := c.api.LeaseCharges(ctx, &billingsvcv1.LeaseChargesRequest{
-		Worker: worker, MaxCharges: int32(limit), LeaseSeconds: int32(hold / time.Second), // small
+		Worker: worker, MaxCharges: int32(limit), LeaseSeconds: int32(hold / time.Second), MarksSent: true, // small
 	})
 	if err != nil {
 		return nil, faultOf(err)
@@ -52,15 +54,40 @@ func (c *Client) Lease(ctx context.Context, worker string, limit int, hold time.
 }
 
 func chargeOf(c *billingsvcv1.Charge) relay.Charge {
-	charge := relay.Charge{
+	return relay.Charge{
 		ChargeID: c.GetChargeId(), TeamID: c.GetTeamId(), Seq: c.GetSeq(),
 		AmountNanoUSD: money.NanoUSD(c.GetAmountNanoUsd()), EventCount: c.GetEventCount(),
-		Ambiguous: c.GetState() == billingsvcv1.ChargeState_CHARGE_STATE_AMBIGUOUS, Attempts: int(c.GetAttempts()),
+		Unsure:   c.GetUnsure() || c.GetState() == billingsvcv1.ChargeState_CHARGE_STATE_AMBIGUOUS,
+		Attempts: int(c.GetAttempts()), KeyRound: int(c.GetKeyRound()), LastError: c.GetLastError(),
+		FrozenAt: timeOf(c.GetFrozenAt()), FirstSentAt: timeOf(c.GetFirstSentAt()),
 	}
-	if c.GetFirstSentAt() != nil {
-		charge.FirstSentAt = c.GetFirstSentAt().AsTime()
+}
+
+// timeOf reads an instant; zero for none.
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
 	}
-	return charge
+	return t.AsTime()
+}
+
+// instant writes one; nothing for zero.
+func instant(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// MarkSent says that a leased charge is about to be sent.
+func (c *Client) MarkSent(ctx context.Context, chargeID string, token int64) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := c.api.MarkSent(ctx, &billingsvcv1.MarkSentRequest{ChargeId: chargeID, LeaseToken: token})
+	if err != nil {
+		return faultOf(err)
+	}
+	return nil
 }
 
 var outcomes = map[relay.Outcome]billingsvcv1.AttemptOutcome{
@@ -69,6 +96,7 @@ var outcomes = map[relay.Outcome]billingsvcv1.AttemptOutcome{
 	relay.NotApplied:    billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_NOT_APPLIED,
 	relay.Unknown:       billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_UNKNOWN,
 	relay.Refused:       billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_REFUSED,
+	relay.NeverApplied:  billingsvcv1.AttemptOutcome_ATTEMPT_OUTCOME_NEVER_APPLIED,
 }
 
 // Settle reports the outcome of a lease. It waits for billing to come back
@@ -80,6 +108,7 @@ func (c *Client) Settle(ctx context.Context, s relay.Settlement) error {
 		ChargeId: s.ChargeID, LeaseToken: s.Token, Outcome: outcomes[s.Outcome],
 		Proof: short(s.Proof), Error: short(s.Error), RetryAfterMs: s.RetryAfter.Milliseconds(),
 		AppliedNanoUsd: int64(s.AppliedNanoUSD), SinkBalanceCredits: s.SinkBalanceCredits,
+		NotSent: s.NotSent, KeyUsedUp: s.KeyUsedUp,
 	}, grpc.WaitForReady(true))
 	if err != nil {
 		return faultOf(err)
@@ -114,21 +143,6 @@ func (c *Client) Dead(ctx context.Context, q relay.DeadQuery) ([]relay.DeadCharg
 	return dead, resp.GetNextPageToken(), nil
 }
 
-// Requeue makes dead charges due again and returns those that are.
-func (c *Client) Requeue(ctx context.Context, chargeIDs []string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	resp, err := c.api.RequeueCharges(ctx, &billingsvcv1.RequeueChargesRequest{ChargeIds: chargeIDs})
-	if err != nil {
-		return nil, faultOf(err)
-	}
-	ids := make([]string, 0, len(resp.GetCharges()))
-	for _, ch := range resp.GetCharges() {
-		ids = append(ids, ch.GetChargeId())
-	}
-	return ids, nil
-}
-
 // faultOf keeps what a caller of ours can act on. Any other status is about us
 // and billingsvc: it must not look like the caller's own fault.
 func faultOf(err error) error {
@@ -140,6 +154,8 @@ func faultOf(err error) error {
 		return fault.Wrap(fault.NotFound, err, text)
 	case codes.Aborted:
 		return fault.Wrap(fault.Conflict, err, text)
+	case codes.FailedPrecondition:
+		return fault.Wrap(fault.Precondition, err, text)
 	case codes.Canceled:
 		return err
 	default:

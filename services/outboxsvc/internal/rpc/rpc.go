@@ -3,6 +3,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -10,27 +11,41 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
 )
 
+// Hooks counts webhooks that were taken and refused.
+type Hooks func() (taken, refused int64)
+
 // Server implements OutboxService.
 type Server struct {
 	outboxsvcv1.UnimplementedOutboxServiceServer
-	svc *relay.Service
+	svc   *relay.Service
+	hooks Hooks
 }
 
 // New makes the server.
-func New(svc *relay.Service) *Server { return &Server{svc: svc} }
+func New(svc *relay.Service, hooks Hooks) *Server { return &Server{svc: svc, hooks: hooks} }
 
 // GetStats tells what this process has delivered since it started.
 func (s *Server) GetStats(context.Context, *outboxsvcv1.GetStatsRequest) (*outboxsvcv1.GetStatsResponse, error) {
 	st := s.svc.Stats()
 	resp := &outboxsvcv1.GetStatsResponse{
 		Applied: st.Outcomes[relay.Applied], PartlyApplied: st.Outcomes[relay.PartlyApplied],
-		NotApplied: st.Outcomes[relay.NotApplied], Unknown: st.Outcomes[relay.Unknown], Refused: st.Outcomes[relay.Refused],
-		LastError: st.LastError, SinkConfigured: st.SinkConfigured,
+		NotApplied: st.Outcomes[relay.NotApplied] + st.Outcomes[relay.NeverApplied],
+		Unknown:    st.Outcomes[relay.Unknown], Refused: st.Outcomes[relay.Refused],
+		LastPassAt: instant(st.LastPassAt), LastError: st.LastError, SinkConfigured: st.SinkConfigured,
+		HaltReason: st.HaltReason, HaltedAt: instant(st.HaltedAt), BreakerOpenUntil: instant(st.BreakerOpenUntil),
+		Reconciled: st.Reconciled, ReconcileFailures: st.ReadFailures, Drifts: st.Drifts,
+		TopUpsPaid: st.TopUpsPaid, TopUpsDeclined: st.TopUpsDeclined, Undecided: st.Undecided,
 	}
-	if !st.LastPassAt.IsZero() {
-		resp.LastPassAt = timestamppb.New(st.LastPassAt)
-	}
+	resp.Webhooks, resp.WebhooksRefused = s.hooks()
 	return resp, nil
+}
+
+// instant writes an instant; nothing for zero.
+func instant(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
 }
 
 // DeliverNow runs one pass.
@@ -56,15 +71,6 @@ func (s *Server) ListDeadCharges(ctx context.Context, req *outboxsvcv1.ListDeadC
 		})
 	}
 	return resp, nil
-}
-
-// RequeueCharges makes dead charges due again.
-func (s *Server) RequeueCharges(ctx context.Context, req *outboxsvcv1.RequeueChargesRequest) (*outboxsvcv1.RequeueChargesResponse, error) {
-	ids, err := s.svc.Requeue(ctx, req.GetChargeIds())
-	if err != nil {
-		return nil, err
-	}
-	return &outboxsvcv1.RequeueChargesResponse{ChargeIds: ids}, nil
 }
 
 // GetSinkBalance reads a team's balance at the sink now.
