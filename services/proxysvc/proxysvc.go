@@ -6,19 +6,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proliferate-ai/llm-proxy/kit/pg"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgmigrate"
-	"github.com/proliferate-ai/llm-proxy/kit/serve"
-	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/anthropic"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/alert"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/config"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/journal"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/keys"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/store"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/upstream"
 
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 )
@@ -34,7 +41,7 @@ func Migrate(ctx context.Context, cfg Config) error {
 }
 
 func openDatabase(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
-	return pgmigrate.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name}, store.Schema, store.Migrations)
+	return pgmigrate.Open(ctx, cfg.DatabaseURL.Reveal(), pg.Options{ApplicationName: cfg.Serve.Name, IdleInTransaction: 5 * time.Second}, store.Schema, store.Migrations)
 }
 
 // Run serves until ctx ends, then drains: running streams end, the ledger gets
@@ -51,19 +58,30 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := db.EnsurePartitions(ctx, time.Now(), partitionsAhead); err != nil {
 		return err
 	}
-	conn, err := serve.Dial(cfg.KeysvcTarget, cfg.Serve.ServiceToken)
+	if why, err := db.PublishView(ctx); err != nil || why != "" {
+		t.log.Warn("LiteLLM_SpendLogs is not in the schema public; readers find it in the schema spend", zap.String("why", why), zap.Error(err))
+	}
+	conn, err := cfg.Serve.Caller.Dial(cfg.KeysvcTarget)
 	if err != nil {
 		return fmt.Errorf("dial keysvc: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 
-	running := proxy.NewRunning()
-	t.watch(running)
-	verifier := keys.New(keysv1.NewKeyServiceClient(conn), cfg.Keys, running.Stop, t.trouble)
-	writer := ledger.NewWriter(db, cfg.Ledger, t)
+	running := proxy.NewRunning(cfg.CutExhausted)
+	alerts := alert.New(db, cfg.AlertWebhook, t.due, t.trouble)
+	router := proxy.NewRouter(cfg.Routing)
+	t.watch(running, router)
+	t.warn(cfg.Warnings)
+	verifier := keys.New(keysv1.NewKeyServiceClient(conn), cfg.Keys, running, t.trouble)
+	book, records, err := openJournal(ctx, cfg, db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, book.Close()) }()
+	writer := ledger.NewWriter(db, book, records, cfg.Ledger, t)
 	svc := proxy.New(proxy.Parts{
-		Keys: verifier, Ledger: writer, Upstream: anthropic.New(), Router: proxy.NewRouter(cfg.Deployments),
-		Book: cfg.Prices, Running: running, Settled: t.settled, Settings: cfg.Proxy,
+		Keys: verifier, Ledger: writer, Threads: db, Upstream: upstream.New(), Router: router,
+		Book: cfg.Prices, Running: running, Settled: t.settled, Withdrawn: t.withdrawn, Warn: alerts.Warn, Settings: cfg.Proxy,
 	})
 	srv, closeServer, err := newServer(ctx, cfg, parts{t, db, svc, writer, verifier, conn})
 	if err != nil {
@@ -77,7 +95,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	workers, work := errgroup.WithContext(work)
 	workers.Go(func() error { return writer.Run(work) })
 	workers.Go(func() error { return verifier.Run(work) })
-	workers.Go(func() error { return keepPartitions(work, db, t.trouble) })
+	workers.Go(func() error { return alerts.Run(work) })
+	workers.Go(func() error { return reload(work, cfg, router, t) })
+	workers.Go(func() error { return keepHouse(work, db, cfg.Retention, t) })
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	defer context.AfterFunc(work, stopServing)() // a worker that fails ends the server
@@ -89,6 +109,15 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	<-writer.Done()
 	stopWork()
 	return errors.Join(err, workers.Wait())
+}
+
+// openJournal opens the journal of this ledger: a directory may serve several.
+func openJournal(ctx context.Context, cfg Config, db *store.Store) (*journal.Journal[ledger.Record], []ledger.Record, error) {
+	id, err := db.LedgerID(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return journal.Open[ledger.Record](filepath.Join(cfg.JournalDir, id))
 }
 
 // cutLate ends what still runs shortly before the drain is over, so that it is
@@ -104,15 +133,50 @@ func cutLate(ctx context.Context, drain time.Duration, running *proxy.Running) {
 // partitionsAhead is how many days of partitions are made in advance.
 const partitionsAhead = 8
 
-func keepPartitions(ctx context.Context, db *store.Store, note func(string, error)) error {
+// threadsKept is how long a conversation is remembered that an upstream keeps:
+// as long as OpenAI keeps a response.
+const threadsKept = 30 * 24 * time.Hour
+
+// reload puts changes of config.yaml and of the real keys in place while
+// requests run; SIGHUP makes it look at once.
+func reload(ctx context.Context, cfg Config, router *proxy.Router, t *telemetry) error {
+	tick := time.NewTicker(cfg.ReloadInterval)
+	defer tick.Stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	return cfg.Source.Watch(ctx, tick.C, hup, func(c config.Config) {
+		router.Replace(c.Routing)
+		t.reloaded(len(c.Routing.Deployments))
+		t.warn(c.Warnings)
+	}, t.notReloaded)
+}
+
+// keepHouse makes partitions ahead, looks for rows that none took, and lets go of
+// what is older than it must be kept.
+func keepHouse(ctx context.Context, db *store.Store, retention time.Duration, t *telemetry) error {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
+		now := time.Now()
+		if err := db.EnsurePartitions(ctx, now, partitionsAhead); err != nil {
+			t.trouble("make partitions", err)
+		}
+		if err := db.ForgetThreads(ctx, now.Add(-threadsKept)); err != nil {
+			t.trouble("forget conversations", err)
+		}
+		if n, err := db.Unplaced(ctx); err != nil {
+			t.trouble("count rows without a day", err)
+		} else {
+			t.unplaced.Set(float64(n))
+		}
+		if retention > 0 {
+			if _, err := db.Detach(ctx, now.Add(-retention)); err != nil {
+				t.trouble("detach old days", err)
+			}
+		}
 		select {
 		case <-tick.C:
-			if err := db.EnsurePartitions(ctx, time.Now(), partitionsAhead); err != nil {
-				note("make partitions", err)
-			}
 		case <-ctx.Done():
 			return nil
 		}

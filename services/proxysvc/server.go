@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -13,7 +14,6 @@ import (
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	litellmv1 "github.com/proliferate-ai/llm-proxy/gen/litellm/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
-	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/keys"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -37,22 +37,24 @@ type parts struct {
 // routes, Anthropic's routes on the same mux, LiteLLM's on one of their own,
 // since their errors and their JSON differ.
 func newServer(ctx context.Context, cfg Config, p parts) (*serve.Server, func(), error) {
-	messages := web.New(p.svc, p.telemetry.failed)
+	messages := web.New(p.svc, cfg.Web, p.telemetry.failed)
 	srv, err := serve.New(cfg.Serve, serve.Options{
-		Log: p.telemetry.log, Registry: p.telemetry.registry, OpenAPI: gen.OpenAPI, OwnAuth: rpc.OwnAuth(),
+		Log: p.telemetry.log, Registry: p.telemetry.registry, OpenAPI: gen.OpenAPI,
+		OwnAuth: slices.Concat(rpc.OwnAuth(), litellm.OwnAuth()), Allow: allowed(),
 		Ready:      p.ready,
 		MuxOptions: []runtime.ServeMuxOption{runtime.WithRoutingErrorHandler(routingError(messages))},
+		Hot:        hot(messages),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	proxyv1.RegisterProxyServiceServer(srv.GRPC(), rpc.NewProxy(p.svc, p.db))
-	proxyv1.RegisterSpendServiceServer(srv.GRPC(), rpc.NewSpend(p.db))
+	proxyv1.RegisterProxyServiceServer(srv.GRPC(), rpc.NewProxy(p.svc, p.db, keysv1.NewKeyServiceClient(p.keysvc), cfg.Keys.Trust))
+	proxyv1.RegisterSpendServiceServer(srv.GRPC(), rpc.NewSpend(p.db, cfg.Prices, ledger.NewCorrector(p.db.Rows, p.db.Find, p.writer)))
 	litellmv1.RegisterLiteLLMServiceServer(srv.GRPC(),
-		litellm.New(keysv1.NewKeyServiceClient(p.keysvc), keysv1.NewTeamServiceClient(p.keysvc), p.db))
+		litellm.New(litellm.Parts{Keysvc: p.keysvc, Ledger: p.db, Models: p.svc, Verifier: p.verifier}))
 
 	// Calls for keysvc pass with the caller's own credential only.
-	anonymous, err := serve.Dial(cfg.KeysvcTarget, secret.String{})
+	anonymous, err := cfg.Serve.Caller.DialForOthers(cfg.KeysvcTarget)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,47 +73,104 @@ func newServer(ctx context.Context, cfg Config, p parts) (*serve.Server, func(),
 	err = errors.Join(err,
 		mountMessages(srv.Mux(), messages), // later routes win: ProxyService's own take the detour through protobuf
 		facade.HandlePath(http.MethodGet, "/health/liveliness", alive),
-		facade.HandlePath(http.MethodGet, "/health/liveness", alive))
+		facade.HandlePath(http.MethodGet, "/health/liveness", alive),
+		facade.HandlePath(http.MethodGet, "/health/readiness", p.readiness(srv)))
 	if err != nil {
 		closeAll()
 		return nil, nil, err
 	}
-	srv.Handle(byPrefix(facade, srv.Mux()))
+	srv.Handle(byPath(litellm.Edge(facade, srv.Conn(), cfg.Serve.Tokens), srv.Mux()))
 	return srv, closeAll, nil
 }
 
-// mountMessages puts Anthropic's routes on the mux; also below /v1/v1, for
-// clients whose base URL already ends in /v1.
+// allowed says what the scopes of admin tokens mean here. A gateway issues keys and
+// ends sessions, finance reads.
+func allowed() map[serve.Scope][]string {
+	reads := []string{"Get", "List", "Read", "Audit", "Calculate"}
+	issues := []string{"GenerateKey", "GenerateServiceAccountKey", "CheckKeyHealth", "DeleteKey", "RegenerateKey", "NewTeam", "GetTeamInfo", "GetKeyInfo", "EndSession"}
+	out := map[serve.Scope][]string{}
+	for _, service := range []grpc.ServiceDesc{
+		proxyv1.ProxyService_ServiceDesc, proxyv1.SpendService_ServiceDesc, litellmv1.LiteLLMService_ServiceDesc,
+	} {
+		for _, m := range service.Methods {
+			full := "/" + service.ServiceName + "/" + m.MethodName
+			if slices.ContainsFunc(reads, func(prefix string) bool { return strings.HasPrefix(m.MethodName, prefix) }) {
+				out[serve.Read] = append(out[serve.Read], full)
+			}
+			if slices.Contains(issues, m.MethodName) {
+				out[serve.Issue] = append(out[serve.Issue], full)
+			}
+		}
+	}
+	return out
+}
+
+// roots are where the routes of Anthropic's and OpenAI's clients begin: below
+// /v1, below /v1/v1 for clients whose base URL already ends in /v1, and below
+// nothing, as LiteLLM has them.
+var roots = []string{"", "/v1", "/v1/v1"}
+
+// posts are the routes that carry the traffic.
+func posts(h *web.Handler) map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"/messages":              h.CreateMessage,
+		"/messages/count_tokens": h.CountTokens,
+		"/chat/completions":      h.ChatCompletions,
+		"/responses":             h.Responses,
+	}
+}
+
+// hot are the same routes for serve.Options: most requests never see a mux.
+func hot(h *web.Handler) map[string]http.Handler {
+	routes := map[string]http.Handler{}
+	for _, prefix := range roots {
+		for path, handle := range posts(h) {
+			routes[prefix+path] = handle
+		}
+	}
+	return routes
+}
+
+// mountMessages puts the routes of Anthropic's and OpenAI's clients on the mux.
 func mountMessages(mux *runtime.ServeMux, h *web.Handler) error {
 	var errs []error
-	for _, prefix := range []string{"/v1", "/v1/v1"} {
-		for _, route := range []struct {
-			method, path string
-			handle       http.HandlerFunc
-		}{
-			{http.MethodPost, "/messages", h.CreateMessage},
-			{http.MethodPost, "/messages/count_tokens", h.CountTokens},
-			{http.MethodGet, "/models", h.Models},
-		} {
-			errs = append(errs, mux.HandlePath(route.method, prefix+route.path,
-				func(w http.ResponseWriter, r *http.Request, _ map[string]string) { route.handle(w, r) }))
+	for _, prefix := range roots {
+		// An id may hold slashes, or nothing: the list, which comes later, wins then.
+		errs = append(errs, mux.HandlePath(http.MethodGet, prefix+"/models/{id=**}",
+			func(w http.ResponseWriter, r *http.Request, path map[string]string) { h.Model(w, r, path["id"]) }))
+		mount := func(method, path string, handle http.HandlerFunc) {
+			errs = append(errs, mux.HandlePath(method, prefix+path,
+				func(w http.ResponseWriter, r *http.Request, _ map[string]string) { handle(w, r) }))
+		}
+		mount(http.MethodGet, "/models", h.Models)
+		for path, handle := range posts(h) {
+			mount(http.MethodPost, path, handle)
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // facadePrefixes are where LiteLLM's routes begin.
-var facadePrefixes = []string{"/key/", "/team/", "/user/", "/spend/", "/global/", "/model/", "/health/"}
+var facadePrefixes = []string{
+	"/key/", "/v2/key/", "/team/", "/v2/team/", "/user/", "/tag/", "/spend/", "/global/", "/model/", "/v1/model/info", "/health",
+}
 
-func byPrefix(facade, rest http.Handler) http.Handler {
+// largeBodies are where paths end whose handlers bound the body themselves.
+var largeBodies = []string{"/messages", "/messages/count_tokens", "/chat/completions", "/responses"}
+
+func byPath(facade, mux http.Handler) http.Handler {
+	facade, limited := serve.LimitBody(facade), serve.LimitBody(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, p := range facadePrefixes {
-			if strings.HasPrefix(r.URL.Path, p) {
-				facade.ServeHTTP(w, r)
-				return
-			}
+		starts := func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }
+		ends := func(suffix string) bool { return strings.HasSuffix(r.URL.Path, suffix) }
+		switch {
+		case slices.ContainsFunc(facadePrefixes, starts):
+			facade.ServeHTTP(w, r)
+		case slices.ContainsFunc(largeBodies, ends):
+			mux.ServeHTTP(w, r)
+		default:
+			limited.ServeHTTP(w, r)
 		}
-		rest.ServeHTTP(w, r)
 	})
 }
 
@@ -129,6 +188,15 @@ func routingError(h *web.Handler) runtime.RoutingErrorHandlerFunc {
 func alive(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Write([]byte(`"I'm alive!"`)) //nolint:errcheck // the client is gone
+}
+
+// readiness is LiteLLM's GET /health/readiness.
+func (p parts) readiness(srv *serve.Server) runtime.HandlerFunc {
+	h := &litellm.Readiness{Ready: p.ready, Draining: srv.Draining(), Ping: func(ctx context.Context) error {
+		_, err := p.db.LedgerID(ctx)
+		return err
+	}}
+	return func(w http.ResponseWriter, r *http.Request, _ map[string]string) { h.ServeHTTP(w, r) }
 }
 
 // ready says whether the replica has ever been able to do its work. It does not

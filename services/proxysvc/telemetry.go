@@ -21,17 +21,26 @@ type telemetry struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	cost     prometheus.Counter
-	tokens   *prometheus.CounterVec
+	tokens   [len(pools)]prometheus.Counter
 	batches  prometheus.Histogram
 	rows     prometheus.Counter
 	troubles *prometheus.CounterVec
 	failures *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	reloads  *prometheus.CounterVec
+	unplaced prometheus.Gauge
+
+	softBudgets prometheus.Counter
+	unpriced    prometheus.Counter
 }
+
+// pools are the labels of tokens.
+var pools = [...]string{"input", "output", "cache_read", "cache_write_5m", "cache_write_1h"}
 
 func newTelemetry(cfg Config) *telemetry {
 	reg := serve.NewRegistry()
 	auto := promauto.With(reg)
-	return &telemetry{
+	t := &telemetry{
 		log: serve.Logger(cfg.Serve), registry: reg,
 		requests: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "proxysvc_requests_total", Help: "Settled requests by how they ended.",
@@ -39,9 +48,6 @@ func newTelemetry(cfg Config) *telemetry {
 		cost: auto.NewCounter(prometheus.CounterOpts{
 			Name: "proxysvc_cost_nano_usd_total", Help: "Cost of settled requests in nano-dollars.",
 		}),
-		tokens: auto.NewCounterVec(prometheus.CounterOpts{
-			Name: "proxysvc_tokens_total", Help: "Tokens of settled requests by pool.",
-		}, []string{"pool"}),
 		batches: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "proxysvc_ledger_commit_seconds", Help: "Duration of the ledger's transactions.",
 			// A commit takes about a millisecond; one above a second is trouble.
@@ -56,10 +62,43 @@ func newTelemetry(cfg Config) *telemetry {
 		failures: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "proxysvc_own_errors_total", Help: "Errors of our own that clients got, by type.",
 		}, []string{"type"}),
+		refused: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "proxysvc_credential_refused_total", Help: "Answers 401 or 403 of upstreams to our own credential; look at once.",
+		}, []string{"model_id"}),
+		reloads: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "proxysvc_config_reloads_total", Help: "Changes of config.yaml or of real keys, by whether they were taken.",
+		}, []string{"result"}),
+		softBudgets: auto.NewCounter(prometheus.CounterOpts{
+			Name: "proxysvc_soft_budgets_crossed_total", Help: "Soft budgets that were spent, once for each account and window.",
+		}),
+		unpriced: auto.NewCounter(prometheus.CounterOpts{
+			Name: "proxysvc_unpriced_models_total", Help: "Models that were asked for and have no price, once for each; add them to the price list.",
+		}),
+		unplaced: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "proxysvc_unplaced_rows", Help: "Rows of the ledger that no day's partition took; above 0 somebody must look.",
+		}),
 	}
+	tokens := auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "proxysvc_tokens_total", Help: "Tokens of settled requests by pool.",
+	}, []string{"pool"})
+	for n, pool := range pools {
+		t.tokens[n] = tokens.WithLabelValues(pool)
+	}
+	return t
 }
 
-func (t *telemetry) watch(running *proxy.Running) {
+// conditions are the label values of a deployment's condition.
+var conditions = map[proxy.Condition]string{
+	proxy.Healthy: "healthy", proxy.Cooling: "cooling", proxy.Withdrawn: "withdrawn", proxy.Full: "full",
+}
+
+func (t *telemetry) watch(running *proxy.Running, router *proxy.Router) {
+	for c, name := range conditions {
+		promauto.With(t.registry).NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "proxysvc_deployments", Help: "Deployments by their condition on this replica.",
+			ConstLabels: prometheus.Labels{"condition": name},
+		}, func() float64 { return float64(router.Conditions(time.Now())[c]) })
+	}
 	promauto.With(t.registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "proxysvc_open_requests", Help: "Requests in flight on this replica.",
 	},
@@ -74,11 +113,9 @@ func (t *telemetry) settled(s *ledger.Settlement) {
 	}
 	t.requests.WithLabelValues(string(s.Status), estimated).Inc()
 	t.cost.Add(float64(s.Cost))
-	for pool, n := range map[string]int64{
-		"input": s.Usage.InputTokens, "output": s.Usage.OutputTokens, "cache_read": s.Usage.CacheReadTokens,
-		"cache_write_5m": s.Usage.CacheWrite5mTokens, "cache_write_1h": s.Usage.CacheWrite1hTokens,
-	} {
-		t.tokens.WithLabelValues(pool).Add(float64(n))
+	u := s.Usage
+	for n, tokens := range [...]int64{u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens} {
+		t.tokens[n].Add(float64(tokens))
 	}
 	t.log.Info("message", zap.String("request_id", s.RequestID), zap.String("team_id", s.TeamID), zap.String("user_id", s.UserID),
 		zap.String("key_id", s.KeyID), zap.String("model", s.Model), zap.String("status", string(s.Status)), zap.Bool("estimated", s.Estimated),
@@ -94,6 +131,39 @@ func (t *telemetry) failed(requestID string, err error) {
 	}
 	t.failures.WithLabelValues(kind).Inc()
 	t.log.Warn("message", zap.String("request_id", requestID), zap.String("error", fault.Cause(err)))
+}
+
+// due counts, and of a model logs, a warning that nobody gave before.
+func (t *telemetry) due(w ledger.Warning) {
+	if !w.Unpriced() {
+		t.softBudgets.Inc()
+		return
+	}
+	t.unpriced.Inc()
+	t.log.Error("model without a price", zap.String("model", w.Account.ID))
+}
+
+// withdrawn reports a deployment that refused our own credential.
+func (t *telemetry) withdrawn(d proxy.Deployment, status int) {
+	t.refused.WithLabelValues(d.ID).Inc()
+	t.log.Error("credential refused", zap.String("model_id", d.ID), zap.String("model_name", d.ModelName),
+		zap.String("api_base", d.APIBase), zap.Int("http_status", status))
+}
+
+func (t *telemetry) warn(warnings []string) {
+	for _, w := range warnings {
+		t.log.Warn("config", zap.String("what", w))
+	}
+}
+
+func (t *telemetry) reloaded(deployments int) {
+	t.reloads.WithLabelValues("taken").Inc()
+	t.log.Info("config", zap.String("what", "reloaded"), zap.Int("deployments", deployments))
+}
+
+func (t *telemetry) notReloaded(err error) {
+	t.reloads.WithLabelValues("refused").Inc()
+	t.log.Error("config", zap.String("what", "refused; what was loaded before stays in force"), zap.String("error", err.Error()))
 }
 
 // Committed implements ledger.Observer.

@@ -9,5 +9,6 @@ import (
 )
 
 func main() {
+	paceCollector()
 	os.Exit(serve.Main(os.Args, proxysvc.LoadConfig, proxysvc.Run, proxysvc.Migrate))
 }

@@ -23,23 +23,27 @@ import (
 
 // Settings of a Client.
 type Settings struct {
+	// SoftBudgets is how budgets are held that do not say so themselves.
+	SoftBudgets bool
 	// Trust is how old the last sign of life of the watch may be for a key in
 	// memory to be taken without a question.
 	Trust time.Duration
-	// Outage is how long after its last verification a key goes on working when
-	// keysvc cannot be reached.
+	// Outage is how long a key goes on working when keysvc cannot be reached, from
+	// when it was last known to be good: by its verification, or by a watch that
+	// was alive and told of no change.
 	Outage time.Duration
 	// Timeout bounds one verification.
 	Timeout time.Duration
-	// Retry is the pause before a broken watch is opened again.
-	Retry time.Duration
+	// Retry is the pause before a broken watch is opened again, and Recheck that
+	// between two looks at what runs while there is none.
+	Retry, Recheck time.Duration
 }
 
 // Client verifies keys and follows their changes.
 type Client struct {
 	api  keysv1.KeyServiceClient
 	set  Settings
-	stop func(keyIDs, teamIDs []string, revision int64, reason string)
+	runs Running
 	note func(what string, err error)
 	now  func() time.Time
 
@@ -48,8 +52,9 @@ type Client struct {
 
 	mu       sync.Mutex
 	byToken  map[string]entry
-	revision int64     // newest one that the watch has shown
-	alive    time.Time // last sign of life of the watch
+	unknown  map[string]time.Time // tokens that are no key, and when that was said
+	revision int64                // newest one that the watch has shown
+	alive    time.Time            // last sign of life of the watch
 }
 
 type entry struct {
@@ -60,12 +65,20 @@ type entry struct {
 // maxKeys bounds the memory of verified keys; beyond it arbitrary ones go.
 const maxKeys = 200_000
 
-// New makes a client. stop is called for every key or team that was stopped;
-// note is told of trouble with the watch.
-func New(api keysv1.KeyServiceClient, set Settings,
-	stop func(keyIDs, teamIDs []string, revision int64, reason string), note func(what string, err error),
-) *Client {
-	return &Client{api: api, set: set, stop: stop, note: note, now: time.Now, ready: make(chan struct{}), byToken: map[string]entry{}}
+// Running is what the client ends when a key or team was stopped.
+type Running interface {
+	// Stop ends the requests of keys and teams that were stopped at a revision.
+	Stop(keyIDs, teamIDs []string, revision int64, reason string)
+	// From tells that the watch begins anew at a revision: what was verified
+	// before it may not begin any more. It returns the keys of what has begun.
+	From(revision int64) []*proxy.Key
+	// Keys are those of what runs, each once.
+	Keys() []*proxy.Key
+}
+
+// New makes a client. note is told of trouble with the watch.
+func New(api keysv1.KeyServiceClient, set Settings, runs Running, note func(what string, err error)) *Client {
+	return &Client{api: api, set: set, runs: runs, note: note, now: time.Now, ready: make(chan struct{}), byToken: map[string]entry{}, unknown: map[string]time.Time{}}
 }
 
 var _ proxy.Keys = (*Client)(nil)
@@ -78,9 +91,28 @@ func (c *Client) Verify(ctx context.Context, key secret.String) (*proxy.Key, err
 	}
 	token := virtualkey.Token(key.Reveal())
 	known, trusted := c.known(token)
-	if trusted {
+	switch {
+	case trusted && known.key == nil:
+		return nil, errUnknown
+	case trusted:
 		return known.key, nil
 	}
+	before := c.seen()
+	k, err := c.ask(ctx, token)
+	switch {
+	case err == nil:
+		c.remember(token, k)
+	case fault.KindOf(err) == fault.Unauthenticated:
+		c.forget(token, before)
+	case known.key != nil && c.within(token):
+		return known.key, nil
+	}
+	return k, err
+}
+
+// ask has keysvc verify a token. Unauthenticated when it is no live key,
+// Unavailable when keysvc cannot say.
+func (c *Client) ask(ctx context.Context, token string) (*proxy.Key, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.set.Timeout)
 	defer cancel()
 	var trailer metadata.MD
@@ -89,28 +121,39 @@ func (c *Client) Verify(ctx context.Context, key secret.String) (*proxy.Key, err
 	aboutUs := len(trailer.Get("www-authenticate")) > 0
 	switch {
 	case err == nil:
-		k := fromWire(resp)
-		c.remember(token, k)
-		return k, nil
+		return c.set.fromWire(resp), nil
 	case status.Code(err) == codes.Unauthenticated && !aboutUs:
-		c.forget(token)
 		return nil, errUnknown
 	default:
-		if known.key != nil && c.now().Sub(known.verifiedAt) < c.set.Outage {
-			return known.key, nil
-		}
 		return nil, fault.Wrap(fault.Unavailable, err, "the key service cannot be reached; try again")
 	}
 }
 
 var errUnknown = fault.Errorf(fault.Unauthenticated, "invalid api key")
 
+// known is what is remembered of a token. An entry without a key is of one that
+// is no key.
 func (c *Client) known(token string) (e entry, trusted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.byToken[token]
-	return e, ok && c.now().Sub(c.alive) < c.set.Trust
+	trusted = c.now().Sub(c.alive) < c.set.Trust
+	if e, ok := c.byToken[token]; ok {
+		return e, trusted
+	}
+	if at, ok := c.unknown[token]; ok {
+		return entry{}, trusted && c.now().Sub(at) < unknownFor
+	}
+	return entry{}, false
 }
+
+// unknownFor is how long a token that is no key is taken for one without asking
+// again, and maxUnknown how many are: they are kept apart, so that a flood of them
+// pushes no key out. Any change of keys makes all of them go, since it may be
+// that one was unblocked.
+const (
+	unknownFor = 10 * time.Second
+	maxUnknown = 50_000
+)
 
 // remember keeps a verified key, unless the watch has meanwhile shown a newer
 // change, which may have been this key's.
@@ -129,10 +172,25 @@ func (c *Client) remember(token string, k *proxy.Key) {
 	c.byToken[token] = entry{k, c.now()}
 }
 
-func (c *Client) forget(token string) {
+func (c *Client) seen() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.revision
+}
+
+// forget drops a token that is no key, and remembers that, unless something has
+// changed since it was asked.
+func (c *Client) forget(token string, before int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.byToken, token)
+	if c.revision != before {
+		return
+	}
+	if len(c.unknown) >= maxUnknown {
+		clear(c.unknown)
+	}
+	c.unknown[token] = c.now()
 }
 
 // Ready is closed when the watch has shown life once.
@@ -140,6 +198,9 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 
 // Run follows the changes until ctx ends.
 func (c *Client) Run(ctx context.Context) error {
+	var blind sync.WaitGroup
+	defer blind.Wait()
+	blind.Go(func() { c.whileBlind(ctx) })
 	for ctx.Err() == nil {
 		err := c.watch(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -163,6 +224,7 @@ func (c *Client) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.byToken)
+	clear(c.unknown)
 	c.revision, c.alive = 0, time.Time{}
 }
 
@@ -176,7 +238,8 @@ func (c *Client) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A watch from now on tells nothing of the time before its first message.
+	// A watch from now on tells nothing of the time before its first message: what
+	// is known goes, and what runs is verified again, or the watch begins once more.
 	for fresh := after == 0; ; fresh = false {
 		// A stream that hangs without an error must not be waited for.
 		silence := time.AfterFunc(c.set.Trust, cancel)
@@ -186,6 +249,13 @@ func (c *Client) watch(ctx context.Context) error {
 			return err
 		}
 		c.apply(m, fresh)
+		if !fresh {
+			continue
+		}
+		if err := c.recheck(ctx, m.GetRevision()); err != nil {
+			c.reset()
+			return err
+		}
 	}
 }
 
@@ -195,7 +265,7 @@ func (c *Client) apply(m *keysv1.WatchKeysResponse, fresh bool) {
 	c.advance(m, fresh)
 	c.readyOnce.Do(func() { close(c.ready) })
 	if m.GetStopped() {
-		c.stop(m.GetKeyIds(), m.GetTeamIds(), m.GetRevision(), m.GetReason())
+		c.runs.Stop(m.GetKeyIds(), m.GetTeamIds(), m.GetRevision(), m.GetReason())
 	}
 }
 
@@ -209,6 +279,7 @@ func (c *Client) advance(m *keysv1.WatchKeysResponse, fresh bool) {
 		maps.DeleteFunc(c.byToken, func(_ string, e entry) bool {
 			return fresh || keys[e.key.KeyID] || e.key.TeamID != "" && teams[e.key.TeamID]
 		})
+		clear(c.unknown)
 	}
 	c.revision, c.alive = max(c.revision, m.GetRevision()), c.now()
 }

@@ -75,6 +75,58 @@ func TestWhatWasVerifiedBeforeTheWatchBeganIsVerifiedAgain(t *testing.T) {
 	}
 }
 
+// TestWhatRunsWhenTheWatchBeginsIsVerifiedAgain is about stops that were made
+// while no watch was open: it begins from now on and does not tell them.
+func TestWhatRunsWhenTheWatchBeginsIsVerifiedAgain(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	s.runs(
+		&proxy.Key{KeyID: "key_live", Token: "live", TeamID: "acme", Revision: 5},
+		&proxy.Key{KeyID: "key_revoked", Token: "revoked", Revision: 5},
+		&proxy.Key{KeyID: "key_suspended", Token: "suspended", TeamID: "late", Revision: 5},
+	)
+	var down atomic.Bool
+	down.Store(true)
+	s.api.answerWith(func(token string) (*keysv1.VerifyKeyResponse, error) {
+		switch {
+		case token == "live":
+			return live(token, 6), nil
+		case token == "suspended" && down.Load():
+			return nil, status.Error(codes.Unavailable, "down")
+		case token == "suspended":
+			r := live(token, 6)
+			r.Team = &keysv1.Team{TeamId: "late", Status: keysv1.TeamStatus_TEAM_STATUS_SUSPENDED}
+			return r, nil
+		default:
+			return nil, status.Error(codes.Unauthenticated, "invalid api key")
+		}
+	})
+	w := <-s.api.watches
+	w.send <- &keysv1.WatchKeysResponse{Revision: 6, Heartbeat: true}
+	revoked := stopped{[]string{"key_revoked"}, nil, 6, "revoked"}
+	if diff := cmp.Diff(revoked, <-s.stops); diff != "" {
+		t.Errorf("the first try (-want +got):\n%s", diff)
+	}
+	again := <-s.api.watches // not everything could be asked for
+	if again.after != 0 {
+		t.Errorf("the watch goes on after %d, want a new beginning", again.after)
+	}
+	down.Store(false)
+	again.send <- &keysv1.WatchKeysResponse{Revision: 6, Heartbeat: true}
+	want := []stopped{revoked, {nil, []string{"late"}, 6, "suspended"}}
+	if diff := cmp.Diff(want, []stopped{<-s.stops, <-s.stops}); diff != "" {
+		t.Errorf("the second try (-want +got):\n%s", diff)
+	}
+	again.end <- status.Error(codes.Unavailable, "draining")
+	calls := s.api.calls()
+	third := <-s.api.watches
+	third.send <- &keysv1.WatchKeysResponse{Revision: 6, Heartbeat: true}
+	s.seen(third, 6)
+	if third.after != 6 || s.api.calls() != calls {
+		t.Errorf("a watch that goes on after %d asked %d times again, want after 6 and never", third.after, s.api.calls()-calls)
+	}
+}
+
 // TestAnAnswerThatCrossesItsChangeIsNotKept lets answers from before a change
 // arrive while the change is taken in.
 func TestAnAnswerThatCrossesItsChangeIsNotKept(t *testing.T) {
@@ -208,7 +260,7 @@ func TestARefusedServiceTokenIsNotABadKey(t *testing.T) {
 		}
 	})
 	connect := func(token string) keysv1.KeyServiceClient {
-		conn, err := serve.Dial(srv.GRPCAddr(), secret.New(token))
+		conn, err := serve.Caller{Token: secret.New(token)}.Dial(srv.GRPCAddr())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +369,7 @@ func TestAGateThatIsNotKnownIsClosed(t *testing.T) {
 	t.Parallel()
 	r := live("t", 1)
 	r.Team.Status = keysv1.TeamStatus(99)
-	if got := fromWire(r).Gate.Status; got == "" || got == "active" {
+	if got := (Settings{}).fromWire(r).Gate.Status; got == "" || got == "active" {
 		t.Errorf("a status of a newer version is %q", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/kit/virtualkey"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
 // keysvc is a key service of which a test decides every answer, over a real
@@ -90,9 +91,41 @@ type stand struct {
 	whenStopped func()
 	mu          sync.Mutex
 	now         time.Time
+	running     []*proxy.Key
+}
+
+// From and Stop implement Running.
+func (s *stand) From(int64) []*proxy.Key { return s.Keys() }
+
+// Keys implements Running.
+func (s *stand) Keys() []*proxy.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
+func (s *stand) Stop(keyIDs, teamIDs []string, revision int64, reason string) {
+	if s.whenStopped != nil && reason != "marker" {
+		s.whenStopped()
+	}
+	s.stops <- stopped{keyIDs, teamIDs, revision, reason}
+}
+
+// runs makes requests run with the keys.
+func (s *stand) runs(keys ...*proxy.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = keys
 }
 
 func newStand(t *testing.T) *stand {
+	t.Helper()
+	return newStandThatLooks(t, time.Hour)
+}
+
+// newStandThatLooks makes a stand that looks so often at what runs while the watch
+// is silent.
+func newStandThatLooks(t *testing.T, recheck time.Duration) *stand {
 	t.Helper()
 	s := &stand{
 		t: t, api: &keysvc{watches: make(chan *watch)}, stops: make(chan stopped, 10),
@@ -107,20 +140,14 @@ func newStand(t *testing.T) *stand {
 	}
 	go server.Serve(lis) //nolint:errcheck // it ends with Stop
 	t.Cleanup(server.Stop)
-	conn, err := serve.Dial(lis.Addr().String(), secret.New("a-service-token"))
+	conn, err := serve.Caller{Token: secret.New("a-service-token")}.Dial(lis.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	s.client = New(keysv1.NewKeyServiceClient(conn),
-		Settings{Trust: time.Minute, Outage: time.Hour, Timeout: 10 * time.Second, Retry: time.Millisecond},
-		func(k, teams []string, revision int64, reason string) {
-			if s.whenStopped != nil && reason != "marker" {
-				s.whenStopped()
-			}
-			s.stops <- stopped{k, teams, revision, reason}
-		},
-		func(what string, err error) { t.Logf("%s: %v", what, err) })
+		Settings{Trust: time.Minute, Outage: time.Hour, Timeout: 10 * time.Second, Retry: time.Millisecond, Recheck: recheck},
+		s, func(what string, err error) { t.Logf("%s: %v", what, err) })
 	s.client.now = s.clock
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/money"
 )
 
 // ErrFenced means that another replica took this log for dead and settled its
@@ -15,35 +17,43 @@ var ErrFenced = errors.New("the log is fenced")
 // Batch is what one transaction writes.
 type Batch struct {
 	LogID int64
-	// Number counts the log's batches: 1, 2, 3, … A batch whose outcome was lost
-	// was committed if, and only if, the log has its number.
+	// Number counts the log's batches: 1, 2, 3, … and one is left out after a batch
+	// that failed. A batch whose outcome was lost was committed if, and only if, the
+	// log has its number.
 	Number int64
 	// FirstSeq is the place of the first settlement.
 	FirstSeq    int64
 	Settlements []*Settlement
 	Admissions  []*Admission
 	Progress    []*Progress
+	KeepFor     time.Duration // for how long what estimates keep is held
 	// Decide is called once, with the state of every limited account that the
-	// batch touches, locked and after its settlements; it returns the admissions
-	// to write.
-	Decide func(map[AccountID]*Account) []*Admission
+	// batch touches, locked and after its settlements, and with the transaction's
+	// instant; it returns the admissions to write.
+	Decide func(accounts map[AccountID]*Account, now time.Time) []*Admission
+	// Spent is what the keys of admissions that ask have spent, its own settlements
+	// included. Commit fills it.
+	Spent map[string]money.NanoUSD
 }
 
 // Deltas are the changes that the batch makes to shared account rows by its
 // settlements and by the admissions that were let in.
-func (b *Batch) Deltas(admitted []*Admission) map[AccountID]Account {
-	deltas := map[AccountID]Account{}
-	for _, s := range b.Settlements {
-		for _, id := range s.limited() {
-			d := deltas[id]
-			deltas[id] = Account{Spent: d.Spent + s.Cost, Held: d.Held - s.Hold, Open: d.Open - 1}
+func (b *Batch) Deltas(admitted []*Admission) map[AccountID]Delta {
+	deltas := make(map[AccountID]Delta, 4*max(len(b.Settlements), len(admitted)))
+	add := func(ids []AccountID, d Delta) {
+		for _, id := range ids {
+			sum := deltas[id]
+			deltas[id] = Delta{
+				Spent: sum.Spent + d.Spent, Held: sum.Held + d.Held, Open: sum.Open + d.Open,
+				HeldTokens: sum.HeldTokens + d.HeldTokens, Requests: sum.Requests + d.Requests, Tokens: sum.Tokens + d.Tokens,
+			}
 		}
 	}
+	for _, s := range b.Settlements {
+		add(s.accounts(), s.delta())
+	}
 	for _, a := range admitted {
-		for _, id := range a.limited() {
-			d := deltas[id]
-			deltas[id] = Account{Spent: d.Spent, Held: d.Held + a.Hold, Open: d.Open + 1}
-		}
+		add(a.accounts(), a.delta())
 	}
 	return deltas
 }
@@ -56,12 +66,7 @@ func (b *Batch) Limited() []AccountID {
 
 // HasLimits says whether an admission needs a decision.
 func (b *Batch) HasLimits() bool {
-	for _, a := range b.Admissions {
-		if a.KeyLimits.Any() || a.TeamLimits.Any() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(b.Admissions, func(a *Admission) bool { return len(a.Claims) > 0 })
 }
 
 // Open is the state of a log that was just opened or read again.
@@ -75,12 +80,14 @@ type Open struct {
 type Store interface {
 	// OpenLog starts a new log.
 	OpenLog(ctx context.Context, instance string) (Open, error)
-	// ReadLog tells how far a log is, after a commit whose outcome was lost.
-	// ErrFenced when the log is no longer ours.
-	ReadLog(ctx context.Context, logID int64) (Open, error)
+	// ReadLog tells how far a log is, after the outcome of a batch was lost. If the
+	// batch is not there, the log goes past its number, so that it cannot come late:
+	// its connection may be gone and its server still at work. ErrFenced when the log
+	// is no longer ours, and still how far it is.
+	ReadLog(ctx context.Context, logID, batch int64) (Open, error)
 	// EnsureAccounts makes the shared rows of accounts that got a limit, with
-	// what they have spent and hold by now.
-	EnsureAccounts(ctx context.Context, ids []AccountID) error
+	// what they have spent and hold by now, and those of their windows.
+	EnsureAccounts(ctx context.Context, claims []Claim) error
 	// Commit writes a batch whole or not at all. ErrFenced when the log is no
 	// longer ours.
 	Commit(ctx context.Context, b *Batch) error
@@ -88,6 +95,12 @@ type Store interface {
 	// makes logID the one to settle their requests, which it returns as they
 	// were last seen.
 	TakeOver(ctx context.Context, logID int64, silence time.Duration) ([]*Settlement, error)
+	// FreeResiduals gives back what estimates have kept for long enough.
+	FreeResiduals(ctx context.Context) error
+	// Find tells what the ledger has of requests, by their ids.
+	Find(ctx context.Context, requestIDs []string) (map[string]Found, error)
+	// Writing tells which of these instances have a log that can still be written.
+	Writing(ctx context.Context, instances []string) (map[string]bool, error)
 	// CloseLogs closes the taken-over logs that have no open request left.
 	CloseLogs(ctx context.Context, logID int64) error
 	// CloseLog closes the own log, if it has no open request left.

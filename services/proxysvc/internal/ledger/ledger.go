@@ -8,6 +8,7 @@
 package ledger
 
 import (
+	"slices"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
@@ -23,6 +24,12 @@ const (
 	KindTeam  = "team"
 	KindUser  = "user"
 	KindModel = "model"
+	KindTag   = "tag"
+	// Shared rows of a key's and a team's single models exist only where those
+	// have limits of their own; their ids are made by ModelOf. Totals are kept of
+	// every team's models.
+	KindKeyModel  = "key_model"
+	KindTeamModel = "team_model"
 )
 
 // Request is what is known of a request when it is admitted.
@@ -40,13 +47,19 @@ type Request struct {
 	StartedAt    time.Time
 	Tags         []string
 	UserAgent    string
+	Client       map[string]string // ids and agent headers that the client sent
 }
 
-// Accounts are the accounts that the request counts for.
+// Accounts are the accounts that totals of the request are kept for.
 func (r Request) Accounts() []AccountID {
 	ids := []AccountID{{KindKey, r.KeyID}, {KindModel, r.Model}}
 	if r.TeamID != "" {
-		ids = append(ids, AccountID{KindTeam, r.TeamID})
+		ids = append(ids, AccountID{KindTeam, r.TeamID}, AccountID{KindTeamModel, r.TeamID + "\n" + r.Model})
+	}
+	tags := slices.Clone(r.Tags)
+	slices.Sort(tags)
+	for _, tag := range slices.Compact(tags) {
+		ids = append(ids, AccountID{KindTag, tag})
 	}
 	if r.UserID != "" {
 		ids = append(ids, AccountID{KindUser, r.UserID})
@@ -54,33 +67,31 @@ func (r Request) Accounts() []AccountID {
 	return ids
 }
 
-// limited are the accounts that can have limits.
-func (r Request) limited() []AccountID {
-	ids := []AccountID{{KindKey, r.KeyID}}
+// accounts are those that can have limits, whether they have or not.
+func (r Request) accounts() []AccountID {
+	ids := []AccountID{{KindKey, r.KeyID}, {KindKeyModel, ModelOf(r.KeyID, r.ModelGroup)}}
 	if r.TeamID != "" {
-		ids = append(ids, AccountID{KindTeam, r.TeamID})
+		ids = append(ids, AccountID{KindTeam, r.TeamID}, AccountID{KindTeamModel, ModelOf(r.TeamID, r.ModelGroup)})
 	}
 	return ids
 }
 
-// Limits bound an account; nil fields are no limits.
-type Limits struct {
-	MaxBudgetNanoUSD    *money.NanoUSD
-	MaxParallelRequests *int64
-}
-
-// Any says whether there is a limit at all.
-func (l Limits) Any() bool { return l.MaxBudgetNanoUSD != nil || l.MaxParallelRequests != nil }
-
 // Admission asks for a request to be let in.
 type Admission struct {
 	Request
-	// Hold is the request's worst case; it counts against budgets until the
-	// request is settled.
-	Hold      money.NanoUSD
-	KeyLimits Limits
-	// TeamLimits bound the whole team; they are decided together with the key's.
-	TeamLimits Limits
+	// Hold is the request's worst case in money and Tokens that in tokens; they
+	// count against limits until the request is settled.
+	Hold   money.NanoUSD
+	Tokens int64
+	// Claims are the limits that it must keep; they are decided together.
+	Claims []Claim
+	// AskSpent asks what the key has spent although it has no limits.
+	AskSpent bool `json:"-"`
+}
+
+// delta is what the admission takes from every account of the request.
+func (a *Admission) delta() Delta {
+	return Delta{Held: a.Hold, Open: 1, HeldTokens: a.Tokens, Requests: 1}
 }
 
 // Progress is what a running request has used so far, kept so that another
@@ -103,16 +114,19 @@ const (
 	Aborted     Status = "aborted"
 	Stopped     Status = "stopped"
 	Abandoned   Status = "abandoned"
+	Adjusted    Status = "adjusted"
 )
 
 // Settlement is the end of a request: the row that the ledger keeps.
 type Settlement struct {
 	Request
-	Hold              money.NanoUSD
+	Hold              money.NanoUSD // of its admission
+	Tokens            int64         // as Hold
 	MessageID         string
 	UpstreamRequestID string
 	Usage             pricing.Usage
 	Cost              money.NanoUSD
+	Breakdown         map[string]money.NanoUSD // by pool; its sum is Cost
 	Status            Status
 	Estimated         bool
 	StopReason        string
@@ -120,17 +134,53 @@ type Settlement struct {
 	ErrorType         string
 	FirstByteAt       time.Time // zero: no byte arrived
 	EndedAt           time.Time
+	Retries           int     // how often it was sent again before
+	Thread            *Thread // nil: the answer cannot be continued
+	// Adjusts is the request whose row this one corrects by its differences;
+	// empty: it is a request's own row.
+	Adjusts string
+	// Keep is what stays held of an estimate, in case its replica is only frozen
+	// and corrects it.
+	Keep money.NanoUSD
+	// Unadmitted says that nothing is held for it: it was let in while Postgres
+	// was away.
+	Unadmitted bool
+}
+
+// delta is what the settlement changes in every account of the request.
+func (s *Settlement) delta() Delta {
+	d := Delta{Spent: s.Cost, Tokens: s.Usage.PromptTokens() + s.Usage.OutputTokens}
+	if s.Adjusts == "" && !s.Unadmitted {
+		d.Held, d.Open, d.HeldTokens = s.Keep-s.Hold, -1, -s.Tokens
+	}
+	return d
+}
+
+// Standing is where a key with limits and its team stand, for their client.
+type Standing struct {
+	// KeySpent is what the key has spent; nil: it has no limits and nobody asked,
+	// or Postgres is away.
+	KeySpent *money.NanoUSD
+	// Left is the least that the budgets of key and team still allow, holds of
+	// requests in flight not counted; nil: neither has a budget.
+	Left *money.NanoUSD
+	// ResetsAt is when that budget starts again; zero: never.
+	ResetsAt time.Time
+	// Warnings are due for soft budgets that are spent.
+	Warnings []Warning
+}
+
+// Thread is a conversation that an upstream keeps: only the deployment that
+// answered can continue it.
+type Thread struct {
+	Owner     string // who may continue it
+	MessageID string // its last answer
+	ModelID   string // the deployment
+	Tokens    int64  // its length
 }
 
 // Row is a settlement in its place on the ledger.
 type Row struct {
 	LogID, Seq int64
 	Settlement
-}
-
-// Account is the state of a limited account: what it has spent, what is held
-// for its requests in flight, and how many those are.
-type Account struct {
-	Spent, Held money.NanoUSD
-	Open        int64
 }

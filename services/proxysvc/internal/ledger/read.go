@@ -16,8 +16,8 @@ type Log struct {
 
 // Filter picks spend rows; empty fields pick all.
 type Filter struct {
-	TeamID, UserID, KeyID, RequestID string
-	EndedAfter, EndedBefore          time.Time
+	TeamID, UserID, KeyID, RequestID, Model string
+	EndedAfter, EndedBefore                 time.Time
 	// After continues behind a row of the page before.
 	After *Row
 	Limit int

@@ -3,51 +3,50 @@ package ledger
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 )
 
-// write commits the items as one batch and tells each its outcome. It returns
-// when it is certain what became of them, however long that takes. An empty
-// batch is a heartbeat.
-//
-// While Postgres is away the admissions are refused as soon as it is certain
-// that they are not on the ledger, and the settlements are kept. An item that
-// Postgres refuses for what it holds is found by halving the batch, and fails
-// alone.
+// write commits the items as one batch and tells each its outcome. An empty batch
+// is a heartbeat. While Postgres is away it rides out the outage; what is left
+// to write then is in pending. An item that Postgres refuses for what it holds is
+// found by halving the batch, and fails alone.
 func (w *Writer) write(ctx context.Context, items []item) {
-	for {
-		start := time.Now()
-		b, refusals := w.batch(items)
-		err := w.commit(ctx, b)
-		if err == nil {
-			w.log.Batch, w.log.LastSeq = b.Number, b.FirstSeq+int64(len(b.Settlements))-1
-			w.answer(items, refusals)
-			w.seen.Committed(len(b.Settlements), len(b.Admissions)-len(refusals), time.Since(start))
-			return
+	start := time.Now()
+	items = w.sift(items)
+	b, decisions := w.batch(items)
+	err := w.commit(ctx, b)
+	if err == nil {
+		w.log.Batch, w.log.LastSeq = b.Number, b.FirstSeq+int64(len(b.Settlements))-1
+		if len(b.Settlements)+len(b.Admissions) > 0 {
+			w.back() // a heartbeat may work where rows do not
 		}
-		w.seen.Trouble("commit a batch", err)
-		committed, certain := w.find(ctx, b)
-		switch {
-		case !certain:
-			fail(items, errStopped)
-			return
-		case committed:
-			w.answer(items, refusals)
-			return
-		case fault.KindOf(err) != fault.Unavailable && !errors.Is(err, ErrFenced):
-			w.halve(ctx, items, err)
-			return
-		}
-		items = refuse(items)
-		if len(items) == 0 {
-			return
-		}
-		if !pause(ctx, w.set.Retry) {
-			fail(items, errStopped)
-			return
-		}
+		w.answer(items, b, decisions)
+		w.seen.Committed(len(b.Settlements), len(b.Admissions), time.Since(start))
+		return
+	}
+	w.seen.Trouble("commit a batch", err)
+	refused := fault.KindOf(err) != fault.Unavailable && !errors.Is(err, ErrFenced)
+	if !refused {
+		w.keep(items)
+	}
+	end := w.ride(ctx, b)
+	if !refused && (end == passing || end == away) {
+		end = w.unwritten(ctx, end)
+	}
+	switch {
+	case end == uncertain:
+		fail(items, errStopped)
+	case end == committed:
+		w.answer(items, b, decisions)
+	case refused:
+		w.halve(ctx, items, err)
+	case end == passing:
+		w.pending = append(items, w.pending...)
+	default:
+		w.pending = append(w.turnAway(items), w.pending...)
 	}
 }
 
@@ -56,6 +55,7 @@ func (w *Writer) write(ctx context.Context, items []item) {
 func (w *Writer) halve(ctx context.Context, items []item, err error) {
 	if len(items) < 2 {
 		w.seen.Trouble("an item cannot be written", err)
+		w.stuck = w.stuck || len(items) == 1 && items[0].settlement != nil && items[0].answered
 		fail(items, err)
 		return
 	}
@@ -63,74 +63,54 @@ func (w *Writer) halve(ctx context.Context, items []item, err error) {
 	w.write(ctx, items[len(items)/2:])
 }
 
-// find asks until it is certain whether a batch whose commit failed is on the
-// ledger after all; certain is false only when ctx ends first. A fenced log is
-// followed by a new one: what it held in flight is settled by whoever fenced
-// it.
-func (w *Writer) find(ctx context.Context, b *Batch) (committed, certain bool) {
-	for {
-		log, err := w.store.ReadLog(ctx, b.LogID)
-		switch {
-		case errors.Is(err, ErrFenced):
-			w.seen.Trouble("this log was fenced; a new one is opened", err)
-			return false, w.open(ctx) == nil
-		case err == nil:
-			w.log = log
-			return log.Batch == b.Number, true
-		}
-		w.seen.Trouble("read the log", err)
-		if !pause(ctx, w.set.Retry) {
-			return false, false
-		}
-	}
+// decision is what became of an admission.
+type decision struct {
+	refusal  *Refusal
+	standing Standing
 }
 
-// batch builds the transaction. The refusals fill up when the store calls
+// batch builds the transaction. The decisions fill up when the store calls
 // Decide.
-func (w *Writer) batch(items []item) (*Batch, map[*Admission]*Refusal) {
-	b := &Batch{LogID: w.log.LogID, Number: w.log.Batch + 1, FirstSeq: w.log.LastSeq + 1}
-	refusals := map[*Admission]*Refusal{}
+func (w *Writer) batch(items []item) (*Batch, map[*Admission]decision) {
+	b := &Batch{KeepFor: w.set.AbandonedHold, LogID: w.log.LogID, Number: w.log.Batch + 1, FirstSeq: w.log.LastSeq + 1}
 	for _, it := range items {
 		switch {
 		case it.admission != nil:
 			b.Admissions = append(b.Admissions, it.admission)
-		case it.logID != w.log.LogID:
-			// The request's log was fenced: whoever did that settles it.
 		case it.settlement != nil:
 			b.Settlements = append(b.Settlements, it.settlement)
 		case it.progress != nil:
 			b.Progress = append(b.Progress, it.progress)
 		}
 	}
-	b.Decide = func(accounts map[AccountID]*Account) []*Admission {
-		clear(refusals)
+	decisions := make(map[*Admission]decision, len(b.Admissions))
+	b.Decide = func(accounts map[AccountID]*Account, now time.Time) []*Admission {
 		admitted := make([]*Admission, 0, len(b.Admissions))
 		for _, a := range b.Admissions {
-			if r := Admit(a, accounts[AccountID{KindKey, a.KeyID}], accounts[AccountID{KindTeam, a.TeamID}]); r != nil {
-				refusals[a] = r
-				continue
+			r := Admit(a, accounts, now)
+			decisions[a] = decision{r, standing(a, accounts, now)}
+			if r == nil {
+				admitted = append(admitted, a)
 			}
-			admitted = append(admitted, a)
 		}
 		return admitted
 	}
-	return b, refusals
+	return b, decisions
 }
 
 // maxKnown bounds the memory of accounts that have a shared row.
 const maxKnown = 100_000
 
-// commit makes sure that every limited account of the batch has its shared row,
+// commit makes sure that every limited account of the batch has its shared rows,
 // and has the store write it.
 func (w *Writer) commit(ctx context.Context, b *Batch) error {
-	var fresh []AccountID
+	var fresh []Claim
+	met := map[string]bool{}
 	for _, a := range b.Admissions {
-		for _, account := range []struct {
-			id     AccountID
-			limits Limits
-		}{{AccountID{KindKey, a.KeyID}, a.KeyLimits}, {AccountID{KindTeam, a.TeamID}, a.TeamLimits}} {
-			if account.limits.Any() && !w.known[account.id] {
-				fresh = append(fresh, account.id)
+		for _, c := range a.Claims {
+			if row := c.row(); !w.known[row] && !met[row] {
+				met[row] = true
+				fresh = append(fresh, c)
 			}
 		}
 	}
@@ -141,48 +121,56 @@ func (w *Writer) commit(ctx context.Context, b *Batch) error {
 		if len(w.known) > maxKnown {
 			clear(w.known) // they are only asked for once more
 		}
-		for _, id := range fresh {
-			w.known[id] = true
+		for _, c := range fresh {
+			w.known[c.row()] = true
 		}
 	}
 	return w.store.Commit(ctx, b)
 }
 
-// answer tells every item of a committed batch its outcome. A settlement that
-// was left out because its log was fenced counts as settled: another replica
-// has done it.
-func (w *Writer) answer(items []item, refusals map[*Admission]*Refusal) {
-	for _, it := range items {
-		if it.result == nil {
-			continue
-		}
-		r := result{logID: w.log.LogID}
+// row names the shared rows that a claim needs.
+func (c Claim) row() string {
+	return c.Account.Kind + "\n" + c.Account.ID + "\n" + strings.Join(c.Limits.Windows(), " ")
+}
+
+// answer tells every item of a committed batch its outcome.
+func (w *Writer) answer(items []item, b *Batch, decisions map[*Admission]decision) {
+	for i := range items {
+		it := &items[i]
+		r := result{logID: b.LogID}
 		if it.admission != nil {
-			if refusal := refusals[it.admission]; refusal != nil {
-				r.err = refusal
+			d := decisions[it.admission]
+			r.standing = d.standing
+			if spent, ok := b.Spent[it.admission.KeyID]; ok && it.admission.AskSpent {
+				r.standing.KeySpent = new(spent)
+			}
+			if d.refusal != nil {
+				r.err = d.refusal
 			}
 		}
-		it.result <- r
+		it.answer(r)
 	}
 }
 
-// refuse answers the admissions among the items and returns the rest.
-func refuse(items []item) []item {
+// turnAway answers the admissions among the items of a batch that Postgres did not
+// take, and returns the settlements.
+func (w *Writer) turnAway(items []item) []item {
 	var rest []item
 	for _, it := range items {
-		if it.admission != nil {
-			it.result <- result{err: errBusy}
-			continue
+		switch {
+		case it.admission != nil && !w.outage.since.IsZero():
+			it.answer(w.letIn(it.admission))
+		case it.admission != nil:
+			it.answer(result{err: errBusy})
+		case it.settlement != nil:
+			rest = append(rest, it)
 		}
-		rest = append(rest, it)
 	}
 	return rest
 }
 
 func fail(items []item, err error) {
-	for _, it := range items {
-		if it.result != nil {
-			it.result <- result{err: err}
-		}
+	for i := range items {
+		items[i].answer(result{err: err})
 	}
 }

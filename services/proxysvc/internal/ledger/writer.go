@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/money"
 )
 
 // Settings of a Writer.
 type Settings struct {
-	Instance string // who writes, for people: host and process
+	// Instance is who writes, in words for people; no other process is ever called
+	// the same.
+	Instance string
 	// Heartbeat is how often an idle log shows that its process lives.
 	Heartbeat time.Duration
 	// Silence is how long a log may show no life before others settle its
@@ -20,9 +24,40 @@ type Settings struct {
 	Silence time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
+	// AbandonedHold is for how long the rest of a hold stays after a replica was
+	// taken for dead and its request was settled by an estimate: it may only be
+	// frozen. 0: not at all.
+	AbandonedHold time.Duration
 	// AdmitTimeout is how long an admission waits before it is refused with
 	// Unavailable.
 	AdmitTimeout time.Duration
+	// OutageAllowance is how much requests that are let in while Postgres is away
+	// may cost, and OutageWindow for how long they are; 0: none is.
+	OutageAllowance money.NanoUSD
+	OutageWindow    time.Duration
+}
+
+// Record is one entry of the journal: one of its fields is set.
+type Record struct {
+	Admission  *Admission  `json:"admission,omitempty"`
+	Progress   *Progress   `json:"progress,omitempty"`
+	Settlement *Settlement `json:"settlement,omitempty"`
+	Intended   *Intended   `json:"intended,omitempty"`
+}
+
+// Journal keeps records on this machine's disk while they are not in Postgres. The
+// writer's goroutine alone calls Append and Forget.
+type Journal interface {
+	// Append returns when the records are on the disk, or with an error when they
+	// are not.
+	Append(records ...Record) error
+	// Forget drops what was appended, and all that processes before left: it is on
+	// the ledger.
+	Forget() error
+	// Hold keeps a record until Release, in case this process is killed; not ok:
+	// it cannot.
+	Hold(Record) (slot int, ok bool)
+	Release(slot int)
 }
 
 // maxBatch bounds a transaction, so that encoding it never holds a core for
@@ -42,17 +77,29 @@ type Observer interface {
 // up while its last transaction ran as one (natural group commit: no timers, no
 // waiting for company).
 type Writer struct {
-	store Store
-	set   Settings
-	seen  Observer
-	queue chan item
+	store   Store
+	journal Journal
+	set     Settings
+	seen    Observer
+	queue   chan item
 
-	log   Open
-	known map[AccountID]bool // accounts whose shared row exists for certain
-	ready chan struct{}
-	done  chan struct{}
-	once  sync.Once
-	stop  chan struct{}
+	log Open
+	// pending are settlements that wait for Postgres, in order; strays those whose
+	// log is not, or no longer, this one.
+	pending, strays []item
+	strayed         bool // a stray has come
+	journaled       bool // the journal holds something
+	stuck           bool // … that Postgres refuses, for a person to look at
+	// lent are the holds of requests in flight that were let in while Postgres was
+	// away, by id.
+	lent   map[string]money.NanoUSD
+	outage outage
+	away   atomic.Bool
+	known  map[string]bool // claims whose shared rows exist for certain
+	ready  chan struct{}
+	done   chan struct{}
+	once   sync.Once
+	stop   chan struct{}
 }
 
 // item is one thing to write and where to tell the outcome.
@@ -62,11 +109,27 @@ type item struct {
 	progress   *Progress
 	logID      int64 // of the admission that a settlement or progress belongs to
 	result     chan result
+	answered   bool // it is safe in the journal, and its caller knows
+	// estimate says that the settlement is what was last seen of a dead replica's
+	// request: it never replaces what is known, so it does not outlive its log.
+	estimate bool
+	// writer is the process that may have put the request on the ledger, of which
+	// only its intention is known; empty: it is known.
+	writer string
+}
+
+// answer tells the item's outcome, once.
+func (it *item) answer(r result) {
+	if it.result != nil && !it.answered {
+		it.answered = true
+		it.result <- r
+	}
 }
 
 type result struct {
-	logID int64
-	err   error
+	logID    int64
+	standing Standing
+	err      error
 }
 
 // Ticket is an admitted request: the right, and the duty, to settle it.
@@ -74,13 +137,17 @@ type Ticket struct {
 	w         *Writer
 	logID     int64
 	admission Admission
+	// Standing is where the key and its team stood when it was admitted.
+	Standing Standing
 }
 
-// NewWriter makes a writer; call Run once to make it work.
-func NewWriter(store Store, set Settings, seen Observer) *Writer {
+// NewWriter makes a writer; call Run once to make it work. Records are what an
+// earlier process left in the journal: they are settled first.
+func NewWriter(store Store, journal Journal, records []Record, set Settings, seen Observer) *Writer {
+	strays := left(records, time.Now())
 	return &Writer{
-		store: store, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
-		known: map[AccountID]bool{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
+		store: store, journal: journal, strays: strays, strayed: len(strays) > 0, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
+		known: map[string]bool{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 
@@ -106,7 +173,7 @@ func (w *Writer) Admit(ctx context.Context, a *Admission) (*Ticket, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		return &Ticket{w: w, logID: r.logID, admission: *a}, nil
+		return &Ticket{w: w, logID: r.logID, admission: *a, Standing: r.standing}, nil
 	case <-timer.C:
 		go w.withdraw(context.WithoutCancel(ctx), it) // the caller gives up, the ledger does not
 		return nil, errBusy
@@ -152,7 +219,7 @@ func (t *Ticket) Progress(p *Progress) {
 // writer ends; then the request stays open and another replica settles it from
 // its progress.
 func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
-	s.Hold = t.admission.Hold
+	s.Hold, s.Tokens, s.Unadmitted = t.admission.Hold, t.admission.Tokens, t.logID == outageLog
 	it := item{settlement: s, logID: t.logID, result: make(chan result, 1)}
 	select {
 	case t.w.queue <- it:
@@ -191,6 +258,22 @@ func (w *Writer) Run(ctx context.Context) error {
 	beat := time.NewTicker(w.set.Heartbeat)
 	defer beat.Stop()
 	for {
+		if ctx.Err() != nil {
+			return nil // what is in the journal stays there
+		}
+		if len(w.pending) > 0 {
+			n := min(len(w.pending), maxBatch)
+			first := w.pending[:n:n]
+			w.pending = w.pending[n:]
+			w.write(ctx, first)
+			continue
+		}
+		if w.strayed {
+			w.strayed = false
+			w.resolve(ctx) // those that must wait are looked at once a heartbeat
+			continue
+		}
+		w.forget()
 		var first []item
 		select {
 		case it := <-w.queue:
@@ -198,10 +281,14 @@ func (w *Writer) Run(ctx context.Context) error {
 		case <-beat.C:
 			w.watch(ctx)
 		case <-w.stop:
-			for len(w.queue) > 0 {
-				w.write(ctx, w.gather(nil))
+			if len(w.queue) == 0 && len(w.strays) == 0 {
+				return w.close(ctx)
 			}
-			return w.store.CloseLog(ctx, w.log.LogID)
+			if len(w.queue) == 0 && !pause(ctx, w.set.Retry) { // the strays wait for their settlers
+				return nil
+			}
+			w.resolve(ctx)
+			first = w.gather(nil)
 		case <-ctx.Done():
 			return nil
 		}
@@ -224,6 +311,21 @@ func (w *Writer) open(ctx context.Context) error {
 	}
 }
 
+// close closes the log, however long Postgres is away; if ctx ends first, another
+// replica does it.
+func (w *Writer) close(ctx context.Context) error {
+	for {
+		err := w.store.CloseLog(ctx, w.log.LogID)
+		if err == nil {
+			return nil
+		}
+		w.seen.Trouble("close the log", err)
+		if !pause(ctx, w.set.Retry) {
+			return fmt.Errorf("close the log: %w", err)
+		}
+	}
+}
+
 // gather takes what is queued by now, up to the size of a batch.
 func (w *Writer) gather(items []item) []item {
 	for len(items) < maxBatch {
@@ -240,6 +342,7 @@ func (w *Writer) gather(items []item) []item {
 // watch runs once a heartbeat: it looks for dead replicas and settles their
 // requests.
 func (w *Writer) watch(ctx context.Context) {
+	w.resolve(ctx)
 	orphans, err := w.store.TakeOver(ctx, w.log.LogID, w.set.Silence)
 	if err != nil {
 		if !errors.Is(err, ErrFenced) {
@@ -247,15 +350,15 @@ func (w *Writer) watch(ctx context.Context) {
 		}
 		return
 	}
-	for len(orphans) > 0 {
-		n := min(len(orphans), maxBatch)
-		items := make([]item, 0, n)
-		for _, s := range orphans[:n] {
-			items = append(items, item{settlement: s, logID: w.log.LogID, result: make(chan result, 1)})
-		}
-		w.write(ctx, items)
+	items := w.adopt(orphans)
+	for len(items) > 0 {
+		n := min(len(items), maxBatch)
+		w.write(ctx, items[:n:n])
 		w.seen.Trouble(fmt.Sprintf("settled %d requests of dead replicas", n), nil)
-		orphans = orphans[n:]
+		items = items[n:]
+	}
+	if err := w.store.FreeResiduals(ctx); err != nil {
+		w.seen.Trouble("free what was held for dead replicas", err)
 	}
 	if err := w.store.CloseLogs(ctx, w.log.LogID); err != nil {
 		w.seen.Trouble("close the logs of dead replicas", err)

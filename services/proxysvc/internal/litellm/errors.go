@@ -14,12 +14,14 @@ import (
 // envelope is LiteLLM's error body:
 // {"error":{"message":"…","type":"…","param":"None","code":"401"}}.
 type envelope struct {
-	Error struct {
-		Message string `json:"message"`
-		Type    string `json:"type"`
-		Param   string `json:"param"`
-		Code    string `json:"code"` // the HTTP status, as a string
-	} `json:"error"`
+	Error problem `json:"error"`
+}
+
+type problem struct {
+	Message string `json:"message"`
+	Type    string `json:"type"`
+	Param   string `json:"param"`
+	Code    string `json:"code"` // the HTTP status, as a string
 }
 
 // types are LiteLLM's error types by status.
@@ -35,27 +37,44 @@ var types = map[int]string{
 
 // WriteError is the gateway's error handler for LiteLLM's routes. What already
 // exists is 400 there, and so is a request that is not right.
-func WriteError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+func WriteError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 	st := status.Convert(err)
 	code := runtime.HTTPStatusFromCode(st.Code())
-	message, param := st.Message(), "None"
+	p := problem{Message: st.Message(), Param: "None", Type: types[code]}
 	switch st.Code() {
 	case codes.AlreadyExists:
-		code, param = http.StatusBadRequest, "key_alias" // nothing else is unique here
+		code, p.Param, p.Type = http.StatusBadRequest, "key_alias", types[http.StatusBadRequest] // nothing else is unique here
 	case codes.Unauthenticated:
-		message = "Authentication Error, Invalid proxy server token passed. A master key is needed in `Authorization: Bearer`."
+		p.Message = "Authentication Error, Invalid proxy server token passed. A master key is needed in `Authorization: Bearer`."
+	case codes.InvalidArgument:
+		if unread(ctx) {
+			p.Type = invalidRequest
+		}
 	}
-	var body envelope
-	body.Error.Message, body.Error.Type, body.Error.Param, body.Error.Code = message, types[code], param, strconv.Itoa(code)
-	if body.Error.Type == "" {
-		body.Error.Type = "internal_error"
+	if p.Type == "" {
+		p.Type = "internal_error"
 	}
-	writeJSON(w, code, body)
+	writeProblem(w, code, p)
+}
+
+// invalidRequest is the type of a body that is not of the route's form.
+const invalidRequest = "invalid_request_error"
+
+// unread says that the gateway itself refused a request, which it could not read
+// as the route's message: an answer of the service has trailers.
+func unread(ctx context.Context) bool {
+	md, ok := runtime.ServerMetadataFromContext(ctx)
+	return ok && md.HeaderMD == nil && md.TrailerMD == nil
 }
 
 // WriteRoutingError answers what is no route, as LiteLLM does.
 func WriteRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, code int) {
 	writeJSON(w, code, map[string]string{"detail": http.StatusText(code)})
+}
+
+func writeProblem(w http.ResponseWriter, code int, p problem) {
+	p.Code = strconv.Itoa(code)
+	writeJSON(w, code, envelope{p})
 }
 
 func writeJSON(w http.ResponseWriter, code int, body any) {

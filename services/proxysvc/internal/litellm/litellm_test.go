@@ -23,10 +23,11 @@ func TestGenerateKey(t *testing.T) {
 	got := s.must(http.MethodPost, "/key/generate", `{
 		"key_alias": "sess-1", "duration": "24h", "models": ["claude-sonnet-5"], "user_id": "sess-1", "team_id": "org-1",
 		"max_budget": 5.0, "budget_duration": "30d", "tpm_limit": 1000000, "rpm_limit": 60, "max_parallel_requests": 4,
-		"metadata": {"plan": "pro"}, "tags": ["a", "b"]}`)
+		"metadata": {"plan": "pro"}, "tags": ["a", "b"], "aliases": {"fast": "claude-haiku-4-5"}}`)
 	budget, tpm, rpm, parallel := int64(5_000_000_000), int64(1_000_000), int64(60), int64(4)
 	wantRequest := &keysv1.CreateKeyRequest{
 		KeyAlias: "sess-1", TeamId: "org-1", UserId: "sess-1", Models: []string{"claude-sonnet-5"}, Duration: "24h", Tags: []string{"a", "b"},
+		Aliases:  map[string]string{"fast": "claude-haiku-4-5"},
 		Limits:   &keysv1.Limits{MaxBudgetNanoUsd: &budget, TpmLimit: &tpm, RpmLimit: &rpm, MaxParallelRequests: &parallel, BudgetDuration: "30d"},
 		Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{"plan": structpb.NewStringValue("pro")}},
 	}
@@ -44,9 +45,9 @@ func TestGenerateKey(t *testing.T) {
 		"key_alias":"sess-1","duration":"24h","expires":"2026-05-02T12:00:00Z","models":["claude-sonnet-5"],
 		"spend":0,"max_budget":5,"user_id":"sess-1","team_id":"org-1","max_parallel_requests":4,"metadata":{"plan":"pro"},
 		"tpm_limit":1000000,"rpm_limit":60,"budget_duration":"30d","allowed_cache_controls":[],"config":{},"permissions":{},
-		"model_max_budget":{},"model_rpm_limit":null,"model_tpm_limit":null,"guardrails":null,"blocked":null,"aliases":{},
+		"model_max_budget":{},"model_rpm_limit":null,"model_tpm_limit":null,"guardrails":null,"blocked":null,"aliases":{"fast":"claude-haiku-4-5"},
 		"tags":["a","b"],"enforced_params":null,"allowed_routes":[],"soft_budget":null,"budget_id":null,"organization_id":null,
-		"project_id":null,"litellm_budget_table":null,"object_permission":null,"created_by":"default_user_id",
+		"project_id":null,"litellm_budget_table":null,"object_permission":null,"created_by":"default_user_id","budget_limits":null,
 		"updated_by":"default_user_id","created_at":"2026-05-01T12:00:00Z","updated_at":"2026-05-01T12:00:00Z"}`,
 		key, key[len(key)-4:], virtualkey.Token(key), virtualkey.Token(key)))
 }
@@ -56,8 +57,9 @@ func TestGenerateKeyTakesAlmostNothing(t *testing.T) {
 	for name, body := range map[string]string{
 		"no body":        ``,
 		"an empty body":  `{}`,
+		"empty text":     `{"max_budget":"","guardrails":[],"policies":null,"enforced_params":[],"object_permission":{},"budget_id":"","auto_rotate":false,"spend":0}`,
 		"nulls":          `{"key_alias":null,"key":null,"duration":null,"models":null,"user_id":null,"team_id":null,"max_budget":null,"tpm_limit":null,"metadata":null,"tags":null}`,
-		"unknown fields": `{"soft_budget":3,"guardrails":["x"],"aliases":{"a":"b"},"nothing_we_know":{"a":[1,{"b":null}]}}`,
+		"unknown fields": `{"organization_id":"o","config":{},"nothing_we_know":{"a":[1,{"b":null}]}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -208,7 +210,7 @@ func TestABodyThatIsNoJSONIsARequestError(t *testing.T) {
 	for _, body := range []string{`{"max_budget":`, `[]`, `{"models":"all"}`, `{"max_budget":"a lot"}`} {
 		code, got := s.send(http.MethodPost, "/key/generate", master, body)
 		text, _ := got["error"].(map[string]any)
-		if code != http.StatusBadRequest || text["code"] != "400" || text["type"] != "bad_request_error" || text["message"] == "" {
+		if code != http.StatusBadRequest || text["code"] != "400" || text["type"] != "invalid_request_error" || text["message"] == "" {
 			t.Errorf("%s: %d %v", body, code, got)
 		}
 	}
@@ -288,14 +290,14 @@ func TestKeyInfo(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
 	key, _ := s.must(http.MethodPost, "/key/generate", `{"key_alias":"sess-1","duration":"24h","user_id":"sess-1","team_id":"org-1","max_budget":5}`)["key"].(string)
-	s.accounts.spent[ledger.AccountID{Kind: ledger.KindKey, ID: "key_sess-1"}] = 12_300_000
+	s.spent(&ledger.Settlement{Request: ledger.Request{KeyID: "key_sess-1"}, Cost: 12_300_000, EndedAt: today})
 	const info = `{"key_name":"sk-...%s","key_alias":"sess-1","soft_budget_cooldown":false,
 		"spend":0.0123,"expires":"2026-05-02T12:00:00Z","models":[],"aliases":{},"config":{},"user_id":"sess-1",
 		"team_id":"org-1","permissions":{},"max_parallel_requests":null,"metadata":{},"blocked":%s,"tpm_limit":null,
 		"rpm_limit":null,"max_budget":5,"budget_duration":null,"budget_reset_at":null,"allowed_cache_controls":[],
 		"model_spend":{},"model_max_budget":{},"budget_id":null,"organization_id":null,"created_at":"2026-05-01T12:00:00Z",
 		"created_by":"default_user_id","updated_at":"2026-05-01T12:00:00Z","updated_by":"default_user_id",
-		"litellm_budget_table":null,"object_permission":null}`
+		"litellm_budget_table":null,"object_permission":null,"allowed_routes":[],"budget_limits":null,"last_rotation_at":null}`
 	last := key[len(key)-4:]
 	for _, passed := range []string{key, virtualkey.Token(key)} {
 		got := s.must(http.MethodGet, "/key/info?unknown=1&key="+url.QueryEscape(passed), "")
@@ -320,11 +322,12 @@ func TestTeams(t *testing.T) {
 	const row = `{"team_id":"org-1","team_alias":"Acme","organization_id":null,"admins":[],"members":[],
 		"members_with_roles":[{"user_id":"default_user_id","user_email":null,"role":"admin"}],"metadata":{"a":1},"tpm_limit":null,
 		"rpm_limit":7,"max_budget":100,"budget_duration":"30d","models":["m"],"blocked":%t,"spend":%s,
-		"max_parallel_requests":null,"budget_reset_at":null,"model_id":null,"litellm_model_table":null,
+		"max_parallel_requests":null,"budget_reset_at":%s,"soft_budget":null,"budget_limits":null,"model_id":null,"litellm_model_table":null,
 		"created_at":"2026-05-01T12:00:00Z","updated_at":"2026-05-01T12:00:00Z"}`
 	got := s.must(http.MethodPost, "/team/new", `{"team_id":"org-1","team_alias":"Acme","max_budget":100.0,"budget_duration":"30d",
 		"rpm_limit":7,"models":["m"],"metadata":{"a":1},"organization_id":"ignored","members_with_roles":[{"role":"user","user_id":"x"}]}`)
-	s.want(got, fmt.Sprintf(row, false, "0"))
+	s.want(got, fmt.Sprintf(row, false, "0", "null"))
+	s.spent(&ledger.Settlement{Request: ledger.Request{KeyID: "k", TeamID: "org-1"}, Cost: 1, EndedAt: today})
 	budget, rpm := int64(100_000_000_000), int64(7)
 	want := &keysv1.EnsureTeamRequest{
 		TeamId: "org-1", TeamAlias: "Acme", Models: []string{"m"},
@@ -338,9 +341,8 @@ func TestTeams(t *testing.T) {
 		"false": keysv1.TeamStatus_TEAM_STATUS_ACTIVE, "true": keysv1.TeamStatus_TEAM_STATUS_EXHAUSTED,
 	} {
 		s.keysvc.teams.byID["org-1"].Status = status
-		s.accounts.spent[ledger.AccountID{Kind: ledger.KindTeam, ID: "org-1"}] = 1
 		info := s.must(http.MethodGet, "/team/info?team_id=org-1", "")
-		s.want(info, fmt.Sprintf(`{"team_id":"org-1","team_info":`+row+`,"keys":[],"team_memberships":[]}`, name == "true", "1e-9"))
+		s.want(info, fmt.Sprintf(`{"team_id":"org-1","team_info":`+row+`,"keys":[],"team_memberships":[]}`, name == "true", "1e-9", `"2026-06-01T00:00:00Z"`))
 	}
 	id, _ := s.must(http.MethodPost, "/team/new", `{}`)["team_id"].(string)
 	if len(id) != 36 || strings.Count(id, "-") != 4 {
@@ -353,7 +355,7 @@ func TestTroubleBehindIsToldWithoutDetails(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
 	key, _ := s.must(http.MethodPost, "/key/generate", `{}`)["key"].(string)
-	s.accounts.down = true
+	s.db.Close()
 	code, got := s.send(http.MethodGet, "/key/info?key="+key, master, "")
 	s.refused(code, got, http.StatusInternalServerError, envelope{"internal error", "internal_server_error", "None", "500"})
 	s.stopKeys()

@@ -3,11 +3,10 @@ package litellm_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,177 +14,70 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	litellmv1 "github.com/proliferate-ai/llm-proxy/gen/litellm/v1"
-	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
-	"github.com/proliferate-ai/llm-proxy/kit/virtualkey"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/keys"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/litellm"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/store"
 )
 
 const master = "sk-master-canary-1234"
 
-var noon = timestamppb.New(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC))
-
-// keysvc is a small key service in memory, reached over a real connection. It
-// keeps what it was last asked.
-type keysvc struct {
-	keysv1.UnimplementedKeyServiceServer
-	mu      sync.Mutex
-	keys    []*keysv1.Key
-	created *keysv1.CreateKeyRequest
-	revoked *keysv1.RevokeKeysRequest
-	teams   teamsvc
-}
-
-// teamsvc is its other half.
-type teamsvc struct {
-	keysv1.UnimplementedTeamServiceServer
-	mu      sync.Mutex
-	byID    map[string]*keysv1.Team
-	ensured []*keysv1.EnsureTeamRequest
-}
-
-func (k *keysvc) CreateKey(_ context.Context, r *keysv1.CreateKeyRequest) (*keysv1.CreateKeyResponse, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.created = r
-	if k.index(func(have *keysv1.Key) bool { return r.GetKeyAlias() != "" && have.GetKeyAlias() == r.GetKeyAlias() }) >= 0 {
-		return nil, status.Errorf(codes.AlreadyExists, "Key with alias '%s' already exists. Unique key aliases across all keys are required.", r.GetKeyAlias())
-	}
-	plain := virtualkey.New()
-	key := &keysv1.Key{
-		KeyId: "key_" + r.GetKeyAlias(), Token: virtualkey.Token(plain.Reveal()), KeyName: virtualkey.Name(plain), KeyAlias: r.GetKeyAlias(),
-		TeamId: r.GetTeamId(), UserId: r.GetUserId(), Models: r.GetModels(), Limits: r.GetLimits(), Metadata: r.GetMetadata(),
-		Duration: r.GetDuration(), Tags: r.GetTags(), CreatedAt: noon, UpdatedAt: noon,
-	}
-	if r.GetDuration() != "" {
-		key.ExpiresAt = timestamppb.New(noon.AsTime().Add(24 * time.Hour))
-	}
-	k.keys = append(k.keys, key)
-	return &keysv1.CreateKeyResponse{Key: key, Secret: plain.Reveal()}, nil
-}
-
-func (k *keysvc) RevokeKeys(_ context.Context, r *keysv1.RevokeKeysRequest) (*keysv1.RevokeKeysResponse, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.revoked = r
-	out := &keysv1.RevokeKeysResponse{}
-	for _, key := range k.keys {
-		if slices.Contains(r.GetTokens(), key.GetToken()) || slices.Contains(r.GetKeyAliases(), key.GetKeyAlias()) {
-			key.RevokedAt = noon
-			out.Keys = append(out.Keys, key)
-		}
-	}
-	if len(out.GetKeys()) == 0 {
-		return nil, status.Error(codes.NotFound, "none of the keys, sessions and teams that were named exists")
-	}
-	return out, nil
-}
-
-func (k *keysvc) GetKey(_ context.Context, r *keysv1.GetKeyRequest) (*keysv1.GetKeyResponse, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	i := k.index(func(have *keysv1.Key) bool { return have.GetToken() == r.GetKeyId() })
-	if i < 0 {
-		return nil, status.Error(codes.NotFound, "no such key")
-	}
-	return &keysv1.GetKeyResponse{Key: k.keys[i]}, nil
-}
-
-func (k *keysvc) ListKeys(_ context.Context, r *keysv1.ListKeysRequest) (*keysv1.ListKeysResponse, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	out := &keysv1.ListKeysResponse{}
-	for _, key := range k.keys {
-		if key.GetTeamId() == r.GetTeamId() && key.GetRevokedAt() == nil {
-			out.Keys = append(out.Keys, key)
-		}
-	}
-	return out, nil
-}
-
-func (k *keysvc) index(which func(*keysv1.Key) bool) int { return slices.IndexFunc(k.keys, which) }
-
-func (s *teamsvc) EnsureTeam(_ context.Context, r *keysv1.EnsureTeamRequest) (*keysv1.EnsureTeamResponse, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ensured = append(s.ensured, r)
-	if team, ok := s.byID[r.GetTeamId()]; ok {
-		return &keysv1.EnsureTeamResponse{Team: team}, nil
-	}
-	team := &keysv1.Team{
-		TeamId: r.GetTeamId(), TeamAlias: r.GetTeamAlias(), Limits: r.GetLimits(), Models: r.GetModels(), Metadata: r.GetMetadata(),
-		Status: keysv1.TeamStatus_TEAM_STATUS_ACTIVE, CreatedAt: noon, UpdatedAt: noon,
-	}
-	s.byID[r.GetTeamId()] = team
-	return &keysv1.EnsureTeamResponse{Team: team, Created: true}, nil
-}
-
-func (s *teamsvc) GetTeam(_ context.Context, r *keysv1.GetTeamRequest) (*keysv1.GetTeamResponse, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if team, ok := s.byID[r.GetTeamId()]; ok {
-		return &keysv1.GetTeamResponse{Team: team}, nil
-	}
-	return nil, status.Error(codes.NotFound, "no such team")
-}
-
-// accounts is a ledger on which a test writes what was spent.
-type accounts struct {
-	spent map[ledger.AccountID]money.NanoUSD
-	down  bool
-}
-
-func (a *accounts) Summary(_ context.Context, id ledger.AccountID) (ledger.Summary, error) {
-	if a.down {
-		return ledger.Summary{}, errors.New("dial tcp 10.0.0.7:5432: connection refused")
-	}
-	return ledger.Summary{Spent: a.spent[id]}, nil
-}
+// today is the instant that the facade believes it to be.
+var today = time.Date(2026, 5, 15, 12, 0, 0, 0, time.UTC)
 
 // stand is the facade on its mux, put together as in services/proxysvc/server.go,
-// in front of a key service.
+// with a ledger in Postgres, in front of a key service.
 type stand struct {
-	t        *testing.T
+	t        testing.TB
 	keysvc   *keysvc
 	stopKeys func()
-	accounts *accounts
+	db       *pgxpool.Pool
+	store    *store.Store
+	log      *ledger.Open
 	addr     string
 }
 
-func newStand(t *testing.T) *stand {
+func newStand(t testing.TB) *stand {
 	t.Helper()
-	s := &stand{
-		t: t, keysvc: &keysvc{teams: teamsvc{byID: map[string]*keysv1.Team{}}},
-		accounts: &accounts{spent: map[ledger.AccountID]money.NanoUSD{}},
+	s := &stand{t: t, keysvc: &keysvc{old: map[string]string{}, teams: teamsvc{byID: map[string]*keysv1.Team{}}}}
+	s.db = pgtest.New(t, store.Schema, store.Migrations)
+	s.store = store.New(s.db)
+	if err := s.store.EnsurePartitions(t.Context(), today.AddDate(0, 0, -20), 25); err != nil {
+		t.Fatal(err)
 	}
 	conn := s.serveKeys()
 	cfg := serve.Config{
 		Name: "proxysvc", GRPCListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0", Drain: 10 * time.Second, DrainWait: time.Millisecond,
 		Tokens: []serve.Token{{Actor: "master", Secret: secret.New(master)}}, LogTo: io.Discard,
 	}
-	srv, err := serve.New(cfg, serve.Options{Log: serve.Logger(cfg), Registry: serve.NewRegistry()})
+	srv, err := serve.New(cfg, serve.Options{Log: serve.Logger(cfg), Registry: serve.NewRegistry(), OwnAuth: litellm.OwnAuth()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.addr = srv.HTTPAddr()
-	litellmv1.RegisterLiteLLMServiceServer(srv.GRPC(),
-		litellm.New(keysv1.NewKeyServiceClient(conn), keysv1.NewTeamServiceClient(conn), s.accounts))
+	api := litellm.New(litellm.Parts{
+		Keysvc: conn, Ledger: s.store, Models: models(t),
+		Verifier: keys.New(keysv1.NewKeyServiceClient(conn), keys.Settings{Timeout: 5 * time.Second}, nil, nil),
+	})
+	litellm.SetNow(api, today)
+	litellmv1.RegisterLiteLLMServiceServer(srv.GRPC(), api)
 	facade := serve.NewMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, serve.JSON(true)),
 		runtime.WithErrorHandler(litellm.WriteError), runtime.WithRoutingErrorHandler(litellm.WriteRoutingError))
 	if err := litellmv1.RegisterLiteLLMServiceHandler(t.Context(), facade, srv.Conn()); err != nil {
 		t.Fatal(err)
 	}
-	srv.Handle(facade)
+	srv.Handle(litellm.Edge(facade, srv.Conn(), cfg.Tokens))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
@@ -196,6 +88,31 @@ func newStand(t *testing.T) *stand {
 		}
 	})
 	return s
+}
+
+// models are two deployments at list price, one at a price of its own and one
+// that has none.
+func models(t testing.TB) *proxy.Service {
+	t.Helper()
+	book, err := pricing.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := book.Custom("claude-sonnet-5", pricing.Overrides{PerToken: pricing.PerToken{Input: "0.000001", Output: "0.000005"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployment := func(id, name, model string) proxy.Deployment {
+		return proxy.Deployment{
+			ID: id, ModelName: name, Provider: proxy.Anthropic, Model: model, APIBase: "https://internal.example",
+			APIKey: secret.New("sk-ant-canary-real"), Weight: 1,
+		}
+	}
+	cheap := deployment("d-2", "cheap", "claude-sonnet-5")
+	cheap.Price = own
+	return proxy.New(proxy.Parts{Book: book, Router: proxy.NewRouter(proxy.Routing{Deployments: []proxy.Deployment{
+		deployment("d-1", "claude-sonnet-5", "claude-sonnet-5"), cheap, deployment("d-3", "mystery", "claude-mystery-9"),
+	}})})
 }
 
 func (s *stand) serveKeys() *grpc.ClientConn {
@@ -216,12 +133,45 @@ func (s *stand) serveKeys() *grpc.ClientConn {
 		}
 	})
 	s.t.Cleanup(s.stopKeys)
-	conn, err := serve.Dial(lis.Addr().String(), secret.New("a-service-token-of-ours"))
+	conn, err := serve.Caller{Token: secret.New("a-service-token-of-ours")}.Dial(lis.Addr().String())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// spent puts ended requests on the ledger; they get ids and what else a row needs.
+func (s *stand) spent(ended ...*ledger.Settlement) {
+	s.t.Helper()
+	if s.log == nil {
+		open, err := s.store.OpenLog(s.t.Context(), "test")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.log = &open
+	}
+	for i, e := range ended {
+		if e.RequestID == "" {
+			e.RequestID = fmt.Sprintf("req_%d", s.log.LastSeq+int64(i)+1)
+		}
+		if e.Status == "" {
+			e.Status = ledger.Completed
+		}
+		if e.Model == "" {
+			e.Model, e.ModelGroup = "claude-sonnet-5", "claude-sonnet-5"
+		}
+		e.StartedAt, e.Unadmitted = e.EndedAt.Add(-2*time.Second), true
+	}
+	err := s.store.Commit(s.t.Context(), &ledger.Batch{
+		LogID: s.log.LogID, Number: s.log.Batch + 1, FirstSeq: s.log.LastSeq + 1, Settlements: ended,
+		Decide: func(map[ledger.AccountID]*ledger.Account, time.Time) []*ledger.Admission { return nil },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.log.Batch++
+	s.log.LastSeq += int64(len(ended))
 }
 
 // in is the stand for a subtest.
@@ -231,17 +181,15 @@ func (s *stand) in(t *testing.T) *stand {
 	return &sub
 }
 
-// send sends a request and returns the status and the JSON of the answer, with
+// do sends a request and returns the status and the JSON of the answer, with
 // numbers as they were written.
-func (s *stand) send(method, path, token, body string) (int, map[string]any) {
+func (s *stand) do(method, path, body string, header http.Header) (int, any) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.addr+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
+	req.Header = header
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -254,28 +202,60 @@ func (s *stand) send(method, path, token, body string) (int, map[string]any) {
 	return resp.StatusCode, decode(s.t, resp.Body)
 }
 
-func decode(t *testing.T, r io.Reader) map[string]any {
+// send sends a request with a token; the answer must be an object.
+func (s *stand) send(method, path, token, body string) (int, map[string]any) {
+	s.t.Helper()
+	header := http.Header{}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	code, got := s.do(method, path, body, header)
+	object, ok := got.(map[string]any)
+	if !ok {
+		s.t.Fatalf("%s %s: %d, no object: %v", method, path, code, got)
+	}
+	return code, object
+}
+
+func decode(t testing.TB, r io.Reader) any {
 	t.Helper()
 	d := json.NewDecoder(r)
 	d.UseNumber()
-	var out map[string]any
+	var out any
 	if err := d.Decode(&out); err != nil {
-		t.Fatalf("the answer is no JSON object: %v", err)
+		t.Fatalf("the answer is no JSON: %v", err)
 	}
 	return out
 }
 
-// must sends a request as an administrator; anything but 200 ends the test.
-func (s *stand) must(method, path, body string) map[string]any {
+// get sends a request as an administrator; anything but 200 ends the test.
+func (s *stand) get(method, path, body string) any {
 	s.t.Helper()
-	code, got := s.send(method, path, master, body)
+	code, got := s.do(method, path, body, http.Header{"Authorization": {"Bearer " + master}})
 	if code != http.StatusOK {
 		s.t.Fatalf("%s %s %s: %d %v", method, path, body, code, got)
 	}
 	return got
 }
 
-func (s *stand) want(got map[string]any, want string) {
+// must is get for an object.
+func (s *stand) must(method, path, body string) map[string]any {
+	s.t.Helper()
+	got, ok := s.get(method, path, body).(map[string]any)
+	if !ok {
+		s.t.Fatalf("%s %s: no object: %v", method, path, got)
+	}
+	return got
+}
+
+// generate makes a key and returns its plaintext.
+func (s *stand) generate(body string) string {
+	s.t.Helper()
+	key, _ := s.must(http.MethodPost, "/key/generate", body)["key"].(string)
+	return key
+}
+
+func (s *stand) want(got any, want string) {
 	s.t.Helper()
 	if diff := cmp.Diff(decode(s.t, strings.NewReader(want)), got); diff != "" {
 		s.t.Errorf("answer (-want +got):\n%s", diff)

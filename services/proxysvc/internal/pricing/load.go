@@ -2,8 +2,11 @@ package pricing
 
 import (
 	"bytes"
-	_ "embed"
+	_ "embed" // the price lists
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,12 +16,18 @@ import (
 )
 
 //go:embed prices.yaml
-var defaults []byte
+var anthropicPrices []byte
+
+//go:embed openai.yaml
+var openAIPrices []byte
 
 // Default is the price list that comes with the program.
-func Default() (*Book, error) { return Load(defaults) }
+func Default() (*Book, error) {
+	return Load(slices.Concat(anthropicPrices, []byte("---\n"), openAIPrices))
+}
 
 type file struct {
+	Provider  string                       `yaml:"provider"`
 	Version   string                       `yaml:"version"`
 	WebSearch string                       `yaml:"web_search"`
 	Multiply  map[string]map[string]string `yaml:"multiply"`
@@ -51,48 +60,76 @@ type fileAbove struct {
 	fileRates    `yaml:",inline"`
 }
 
-// Load reads a price list in the form of prices.yaml. Unknown settings, rates
-// that are no decimals and models that are named twice are errors.
+// Load reads a price list in the form of prices.yaml. The provider is anthropic
+// unless it is given. Unknown settings, rates that are no decimals and models
+// that are named twice are errors.
 func Load(text []byte) (*Book, error) {
-	var f file
+	b := &Book{models: map[string]*Model{}}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
-	if err := dec.Decode(&f); err != nil {
-		return nil, fmt.Errorf("price list: %w", err)
+	for documents := 0; ; documents++ {
+		var f file
+		err := dec.Decode(&f)
+		if errors.Is(err, io.EOF) && documents > 0 {
+			return b, nil
+		}
+		if err == nil {
+			err = b.add(f)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("price list: %w", err)
+		}
 	}
-	b := &Book{Version: f.Version, models: map[string]*Model{}}
-	var err error
-	if b.webSearch, err = money.ParseDecimal(f.WebSearch, 9); err != nil {
-		return nil, fmt.Errorf("price list: web_search: %w", err)
+}
+
+// add puts a document's models into the book. The book's version is the newest
+// one, and its price of a search the dearest.
+func (b *Book) add(f file) error {
+	search, err := money.ParseDecimal(f.WebSearch, 9)
+	if err != nil || search < 0 {
+		return fmt.Errorf("web_search: %q is not a price in USD", f.WebSearch)
 	}
-	if b.tier, err = factors(f.Multiply["service_tier"]); err != nil {
-		return nil, fmt.Errorf("price list: %w", err)
+	b.Version, b.webSearch = max(b.Version, f.Version), max(b.webSearch, search)
+	if f.Provider == "" {
+		f.Provider = "anthropic"
 	}
 	for _, fm := range f.Models {
-		m, err := fm.model()
+		m, err := fm.model(f.Multiply["service_tier"])
 		if err != nil {
-			return nil, fmt.Errorf("price list: model %v: %w", fm.Names, err)
+			return fmt.Errorf("model %v: %w", fm.Names, err)
 		}
+		m.Provider, m.webSearch = f.Provider, search
 		for _, name := range m.Names {
 			if _, twice := b.models[name]; twice {
-				return nil, fmt.Errorf("price list: model %s is named twice", name)
+				return fmt.Errorf("model %s is named twice", name)
 			}
 			b.models[name] = m
 		}
 	}
-	return b, nil
+	return nil
 }
 
-func (fm fileModel) model() (*Model, error) {
+// model makes a model of its entry; tiers are the document's service tiers, of
+// which the entry's own replace those they name.
+func (fm fileModel) model(tiers map[string]string) (*Model, error) {
 	if len(fm.Names) == 0 || len(fm.Rates) == 0 || fm.MaxOutputTokens <= 0 {
 		return nil, fmt.Errorf("names, rates and max_output_tokens are needed")
 	}
+	if own, ok := fm.Multiply["service_tier"]; ok {
+		all := map[string]string{}
+		maps.Copy(all, tiers)
+		maps.Copy(all, own)
+		tiers = all
+	}
 	m := &Model{Names: fm.Names, MaxOutputTokens: fm.MaxOutputTokens}
 	var err error
-	if m.speed, err = factors(fm.Multiply["speed"]); err != nil {
+	if m.speed, err = readFactors(fm.Multiply["speed"]); err != nil {
 		return nil, err
 	}
-	if m.geo, err = factors(fm.Multiply["inference_geo"]); err != nil {
+	if m.geo, err = readFactors(fm.Multiply["inference_geo"]); err != nil {
+		return nil, err
+	}
+	if m.tier, err = readFactors(tiers); err != nil {
 		return nil, err
 	}
 	for _, fr := range fm.Rates {
@@ -150,12 +187,15 @@ func (fr fileRates) rates() (Rates, error) {
 	return r, nil
 }
 
-func factors(texts map[string]string) (map[string]int64, error) {
-	out := map[string]int64{}
+// maxFactor keeps products of factors far from the end of 128 bits.
+const maxFactor = 100 * thousandths
+
+func readFactors(texts map[string]string) (factors, error) {
+	out := factors{}
 	for name, text := range texts {
 		n, err := money.ParseDecimal(text, 3)
-		if err != nil || n <= 0 {
-			return nil, fmt.Errorf("multiply: %s: %q is not a positive factor with at most 3 decimals", name, text)
+		if err != nil || n <= 0 || n > maxFactor {
+			return nil, fmt.Errorf("multiply: %s: %q is not a factor above 0, up to 100, with at most 3 decimals", name, text)
 		}
 		out[name] = n
 	}

@@ -1,10 +1,13 @@
-// Package pricing computes what a request costs at Anthropic's list price, and
-// the most that it can cost. Prices are data (prices.yaml); the arithmetic is
-// exact in 128 bits and rounds once, half up, to nano-dollars.
+// Package pricing computes what a request costs at its provider's list price or
+// at the operator's own, and the most that it can cost. Prices are data
+// (prices.yaml, openai.yaml); the arithmetic is exact in 128 bits and rounds
+// once, half up, to nano-dollars.
 package pricing
 
 import (
-	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,15 +23,23 @@ type Usage struct {
 	CacheWrite5mTokens int64
 	CacheWrite1hTokens int64
 	WebSearchRequests  int64
+	ReasoningTokens    int64  // for information: a part of OutputTokens, priced there
 	Speed              string // served speed; empty: standard
 	InferenceGeo       string // where it ran; empty: not reported
 	ServiceTier        string // served tier; empty: not reported
 }
 
 // PromptTokens is the size that price tiers go by: input, cache reads and cache
-// writes.
+// writes. A sum that does not fit is the largest number.
 func (u Usage) PromptTokens() int64 {
-	return u.InputTokens + u.CacheReadTokens + u.CacheWrite5mTokens + u.CacheWrite1hTokens
+	sum := int64(0)
+	for _, n := range []int64{u.InputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens} {
+		if n > 0 && sum > math.MaxInt64-n {
+			return math.MaxInt64
+		}
+		sum += n
+	}
+	return sum
 }
 
 // Rates are nano-dollars per million tokens of each pool.
@@ -45,126 +56,100 @@ type rate struct {
 	threshold int64
 }
 
+// factors are multipliers in thousandths, by what was served.
+type factors map[string]int64
+
 // thousandths is the unit of multipliers: 1100 is × 1.1.
 const thousandths = 1000
 
-// Model is one priced model.
+// Model is one priced model. It never changes.
 type Model struct {
-	Names           []string
-	MaxOutputTokens int64
-	rates           []rate           // oldest first
-	speed, geo      map[string]int64 // in thousandths, by what was served
+	Names    []string
+	Provider string // as config.yaml names it: anthropic, openai; empty: not in the list
+	// MaxOutputTokens bounds what it can answer; 0: not known.
+	MaxOutputTokens  int64
+	rates            []rate // oldest first
+	webSearch        int64  // nano-dollars per search
+	speed, geo, tier factors
 }
 
 // Book is a price list. It never changes once it is loaded.
 type Book struct {
 	Version   string
-	webSearch int64            // nano-dollars per search
-	tier      map[string]int64 // in thousandths, for every model
+	webSearch int64 // nano-dollars per search, of models that are not in the list
 	models    map[string]*Model
 }
 
 // Model finds the price of a model by its name, dated or not, with or without a
 // provider prefix ("anthropic/") or a context marker ("[1m]").
 func (b *Book) Model(name string) (*Model, error) {
-	bare := strings.TrimSuffix(strings.TrimPrefix(name, "anthropic/"), "[1m]")
+	bare := strings.TrimSuffix(bare(name), "[1m]")
 	if m, ok := b.models[bare]; ok {
 		return m, nil
 	}
 	return nil, fault.Errorf(fault.NotFound, "model %s has no price", bare)
 }
 
-// Cost is what the usage costs at the instant `at`. It fails when the model has
-// no price or the sum does not fit.
-func (b *Book) Cost(model string, u Usage, at time.Time) (money.NanoUSD, error) {
-	m, err := b.Model(model)
-	if err != nil {
-		return 0, err
-	}
-	r := m.ratesAt(u.PromptTokens(), at)
-	var sum money.Sum
-	sum.Add(u.InputTokens, r.Input)
-	sum.Add(u.OutputTokens, r.Output)
-	sum.Add(u.CacheReadTokens, r.CacheRead)
-	sum.Add(u.CacheWrite5mTokens, r.CacheWrite5m)
-	sum.Add(u.CacheWrite1hTokens, r.CacheWrite1h)
-	div := int64(million)
-	for _, factor := range []int64{m.speed[u.Speed], m.geo[u.InferenceGeo], b.tier[u.ServiceTier]} {
-		if factor != 0 {
-			sum.Scale(factor)
-			div *= thousandths
+// Dearest is the model with the dearest million of tokens in and out at an instant:
+// what stands in for a model that has no price, of which it knows nothing else.
+func (b *Book) Dearest(at time.Time) *Model {
+	var found *Model
+	var most int64
+	for _, name := range slices.Sorted(maps.Keys(b.models)) {
+		m := b.models[name]
+		if r := m.rateAt(at); found == nil || r.dearest() > most {
+			found, most = m, r.dearest()
 		}
 	}
-	tokens, err := sum.Div(div)
-	if err != nil {
-		return 0, fmt.Errorf("cost of %s: %w", model, err)
+	if found == nil {
+		return nil
 	}
-	// A search has a price in whole nano-dollars, so nothing more is rounded.
-	var searches money.Sum
-	searches.Add(int64(tokens), 1)
-	searches.Add(u.WebSearchRequests, b.webSearch)
-	return searches.Div(1)
+	stand := *found
+	stand.Names, stand.Provider, stand.MaxOutputTokens = nil, "", 0
+	return &stand
 }
 
-const million = 1_000_000
-
-// Bound is the most that a request can use.
-type Bound struct {
-	PromptTokens int64
-	// CacheWrite5m and CacheWrite1h say which caches the request may write to.
-	CacheWrite5m, CacheWrite1h bool
-	// MaxTokens is the request's max_tokens; 0: the model's own limit.
-	MaxTokens int64
-	// Fast says that the request asks for fast mode.
-	Fast bool
+// dearest is the most that a million tokens in and out can cost, before factors.
+func (r rate) dearest() int64 {
+	return max(r.base.Input+r.base.Output, r.above.Input+r.above.Output)
 }
 
-// WorstCost is the most that a request within the bound can cost at the instant
-// `at`, wherever it is served.
-func (b *Book) WorstCost(model string, bound Bound, at time.Time) (money.NanoUSD, error) {
-	m, err := b.Model(model)
-	if err != nil {
-		return 0, err
-	}
-	u := Usage{OutputTokens: bound.MaxTokens, InferenceGeo: dearest(m.geo)}
-	if u.OutputTokens == 0 || u.OutputTokens > m.MaxOutputTokens {
-		u.OutputTokens = m.MaxOutputTokens
-	}
-	if bound.Fast {
-		u.Speed = dearest(m.speed)
-	}
-	switch {
-	case bound.CacheWrite1h:
-		u.CacheWrite1hTokens = bound.PromptTokens
-	case bound.CacheWrite5m:
-		u.CacheWrite5mTokens = bound.PromptTokens
-	default:
-		u.InputTokens = bound.PromptTokens
-	}
-	return b.Cost(model, u, at)
-}
-
-func dearest(factors map[string]int64) string {
-	name := ""
-	for n, f := range factors {
-		if f > max(factors[name], thousandths) {
-			name = n
+func bare(name string) string {
+	for _, prefix := range []string{"anthropic/", "openai/"} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return rest
 		}
 	}
 	return name
 }
 
-// ratesAt picks the rates of a prompt of the given size at an instant. Before
-// the first day of all rates the oldest ones apply.
-func (m *Model) ratesAt(prompt int64, at time.Time) Rates {
-	r := m.rates[0]
-	for _, next := range m.rates[1:] {
-		if !at.Before(next.from) {
-			r = next
+// Names lists the models of a provider, sorted: what a wildcard stands for.
+func (b *Book) Names(provider string) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(b.models)) {
+		if b.models[name].Provider == provider {
+			names = append(names, name)
 		}
 	}
-	if r.threshold > 0 && prompt > r.threshold {
-		return r.above
+	return names
+}
+
+// Cost is what the usage of a model costs at the instant `at`. It fails when the
+// model has no price or the sum does not fit.
+func (b *Book) Cost(model string, u Usage, at time.Time) (money.NanoUSD, error) {
+	m, err := b.Model(model)
+	if err != nil {
+		return 0, err
 	}
-	return r.base
+	return m.Cost(u, at)
+}
+
+// WorstCost is the most that a request to a model within the bound can cost at
+// the instant `at`, wherever it is served.
+func (b *Book) WorstCost(model string, bound Bound, at time.Time) (money.NanoUSD, error) {
+	m, err := b.Model(model)
+	if err != nil {
+		return 0, err
+	}
+	return m.WorstCost(bound, at)
 }

@@ -1,7 +1,7 @@
 package pricing
 
 import (
-	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +58,18 @@ func TestCost(t *testing.T) {
 			Usage{CacheReadTokens: 1, CacheWrite5mTokens: 1, InferenceGeo: "us"},
 			now, 149,
 		}, // 135 × 1.1 = 148.5
+		{"reasoning is part of the output", "gpt-5", Usage{OutputTokens: 1000, ReasoningTokens: 900}, now, 10_000_000},
+		{"cached input of OpenAI, with its prefix", "openai/gpt-5.4", Usage{InputTokens: 1000, CacheReadTokens: 1000}, now, 2_750_000},
+		{"exactly 272,000 tokens", "gpt-5.4", Usage{InputTokens: 272_000, OutputTokens: 1000}, now, 680_000_000 + 15_000_000},
+		{"272,001 tokens", "gpt-5.4", Usage{InputTokens: 272_001, OutputTokens: 1000}, now, 1_360_005_000 + 22_500_000},
+		{"flex costs half", "gpt-5.4", Usage{OutputTokens: 1000, ServiceTier: "flex"}, now, 7_500_000},
+		{"priority costs double", "gpt-5.4", Usage{OutputTokens: 1000, ServiceTier: "priority"}, now, 30_000_000},
+		{"a model's own factor wins over the list's", "gpt-4.1", Usage{OutputTokens: 1000, ServiceTier: "priority"}, now, 14_000_000},
+		{"and leaves the list's others", "gpt-4.1", Usage{OutputTokens: 1000, ServiceTier: "flex"}, now, 4_000_000},
+		{"a tier that only OpenAI has does nothing to Anthropic's", "claude-opus-5-5", Usage{OutputTokens: 1000, ServiceTier: "priority"}, now, 20_000_000},
+		{"before OpenAI's promotion", "gpt-5.6", Usage{OutputTokens: 1000}, time.Date(2026, 8, 20, 23, 0, 0, 0, time.UTC), 30_000_000},
+		{"on the promotion's last promised day", "gpt-5.6", Usage{OutputTokens: 1000}, time.Date(2026, 11, 21, 23, 0, 0, 0, time.UTC), 20_000_000},
+		{"after it: the list price", "gpt-5.6", Usage{OutputTokens: 1000}, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), 30_000_000},
 		{"nothing used", "claude-opus-5-5", Usage{}, now, 0},
 	}
 	for _, tt := range tests {
@@ -79,105 +91,128 @@ func TestAModelWithoutAPriceIsNeverFree(t *testing.T) {
 	}
 }
 
-// TestCacheRatesFollowAnthropicsRule holds the table against the rules that
-// Anthropic publishes: 5-minute writes cost 1.25 × input and 1-hour writes 2 ×.
-func TestCacheRatesFollowAnthropicsRule(t *testing.T) {
-	t.Parallel()
-	for name, m := range book(t).models {
-		if name == "claude-3-haiku-20240307" {
-			continue // 0.3 instead of 0.3125, as published
-		}
-		for _, r := range m.rates {
-			for _, rates := range []Rates{r.base, r.above} {
-				if rates.CacheWrite5m*4 != rates.Input*5 || rates.CacheWrite1h != rates.Input*2 {
-					t.Errorf("%s: writes %d and %d for input %d", name, rates.CacheWrite5m, rates.CacheWrite1h, rates.Input)
-				}
-			}
-		}
-	}
-}
-
-func TestWorstCostIsNeverBelowTheCost(t *testing.T) {
+// TestAnthropicsRatesFollowItsRules holds the table against the rules that
+// Anthropic publishes: 5-minute writes cost 1.25 × input, 1-hour writes 2 × and
+// reads a tenth, with the exceptions listed here.
+func TestAnthropicsRatesFollowItsRules(t *testing.T) {
 	t.Parallel()
 	b := book(t)
-	for name, m := range b.models {
-		for _, prompt := range []int64{0, 1, 99_999, 100_001, 200_001, 900_000} {
-			bound := Bound{PromptTokens: prompt, CacheWrite1h: true, MaxTokens: 1000, Fast: true}
-			worst, err := b.WorstCost(name, bound, now)
-			if err != nil {
-				t.Fatal(err)
+	since := time.Date(2026, 10, 7, 0, 0, 0, 0, time.UTC)
+	reads := map[string]int64{ // input ÷ read
+		"claude-fable-5-1": 40, "claude-mythos-5-1": 40, "claude-opus-5-5": 20,
+	}
+	names := b.Names("anthropic")
+	for _, name := range names {
+		if name == "claude-3-haiku-20240307" {
+			continue // 0.3 and 0.03 instead of 0.3125 and 0.025, as published
+		}
+		for _, r := range b.models[name].rates {
+			read := int64(10)
+			if reads[name] != 0 {
+				read = reads[name]
 			}
-			for geo := range map[string]bool{"": true, "us": true, "global": true} {
-				for _, u := range []Usage{
-					{InputTokens: prompt, OutputTokens: min(1000, m.MaxOutputTokens), InferenceGeo: geo, Speed: "fast"},
-					{CacheWrite1hTokens: prompt / 2, CacheReadTokens: prompt - prompt/2, OutputTokens: 1, InferenceGeo: geo},
-				} {
-					if cost, err := b.Cost(name, u, now); err != nil || cost > worst {
-						t.Errorf("%s: Cost(%+v) = %d, %v, above WorstCost %d", name, u, cost, err, worst)
-					}
+			if name == "claude-sonnet-5-5" && !r.from.Before(since) {
+				read = 20
+			}
+			for _, rates := range []Rates{r.base, r.above} {
+				if rates.CacheWrite5m*4 != rates.Input*5 || rates.CacheWrite1h != rates.Input*2 || rates.CacheRead*read != rates.Input {
+					t.Errorf("%s: %+v, want writes of 1.25 and 2 × the input and reads of 1/%d", name, rates, read)
 				}
 			}
 		}
 	}
+	if len(names) < 25 {
+		t.Errorf("only %d models of Anthropic", len(names))
+	}
 }
 
-// FuzzCost compares with a second, naive implementation over math/big.
-func FuzzCost(f *testing.F) {
-	f.Add(int64(1), int64(2), int64(3), int64(4), int64(5), int64(1), true, true)
-	f.Add(int64(1)<<40, int64(1)<<40, int64(0), int64(7), int64(1), int64(0), false, true)
-	b, err := Default()
-	if err != nil {
-		f.Fatal(err)
+// TestOpenAIsRatesFollowItsRules: above 272,000 tokens 2 × for the prompt and
+// 1.5 × for output, writes at the input's price or 1.25 ×.
+func TestOpenAIsRatesFollowItsRules(t *testing.T) {
+	t.Parallel()
+	b := book(t)
+	for _, name := range b.Names("openai") {
+		m := b.models[name]
+		for _, r := range m.rates {
+			if w := r.base.CacheWrite5m; w != r.base.Input && w*4 != r.base.Input*5 {
+				t.Errorf("%s: a write costs %d for an input of %d", name, w, r.base.Input)
+			}
+			if long := longContext(name); long != (r.threshold == 272_000) {
+				t.Errorf("%s: a tier above %d tokens, want one above 272,000: %v", name, r.threshold, long)
+			}
+			if r.threshold == 0 {
+				continue
+			}
+			want := Rates{
+				Input: 2 * r.base.Input, Output: r.base.Output * 3 / 2, CacheRead: 2 * r.base.CacheRead,
+				CacheWrite5m: 2 * r.base.CacheWrite5m, CacheWrite1h: 2 * r.base.CacheWrite1h,
+			}
+			if r.above != want {
+				t.Errorf("%s: %+v above the tier, want %+v", name, r.above, want)
+			}
+		}
+		if m.tier["flex"] != 500 || m.tier["batch"] != 500 || m.tier["priority"] < 1667 || m.tier["fast"] != m.tier["priority"] {
+			t.Errorf("%s: service tiers %v", name, m.tier)
+		}
 	}
-	f.Fuzz(func(t *testing.T, in, out, read, w5, w1, searches int64, fast, us bool) {
-		for _, n := range []int64{in, out, read, w5, w1, searches} {
-			if n < 0 || n > 1<<40 {
-				return
+}
+
+// longContext says whether a model has a context of 1.05 million tokens.
+func longContext(name string) bool {
+	for _, small := range []string{"gpt-5.4-mini", "gpt-5.4-nano"} {
+		if strings.HasPrefix(name, small) {
+			return false
+		}
+	}
+	for _, long := range []string{"gpt-5.4", "gpt-5.5", "gpt-5.6", "gpt-6"} {
+		if strings.HasPrefix(name, long) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestNamesListsOneProviderSorted(t *testing.T) {
+	t.Parallel()
+	b := book(t)
+	for provider, want := range map[string]string{"anthropic": "claude-haiku-5-5", "openai": "gpt-6.1-sol"} {
+		names := b.Names(provider)
+		if !slices.IsSorted(names) || !slices.Contains(names, want) {
+			t.Errorf("Names(%s) = %v, want %s in a sorted list", provider, names, want)
+		}
+		for _, name := range names {
+			if strings.HasPrefix(name, "claude-") != (provider == "anthropic") {
+				t.Errorf("Names(%s) has %s", provider, name)
 			}
 		}
-		u := Usage{InputTokens: in, OutputTokens: out, CacheReadTokens: read, CacheWrite5mTokens: w5, CacheWrite1hTokens: w1, WebSearchRequests: searches}
-		want := new(big.Rat)
-		for tokens, usd := range map[*int64]string{&in: "4", &out: "20", &read: "0.2", &w5: "5", &w1: "8"} {
-			rate, _ := new(big.Rat).SetString(usd)
-			want.Add(want, rate.Mul(rate, new(big.Rat).SetInt64(*tokens)))
-		}
-		if fast {
-			u.Speed = "fast"
-			want.Mul(want, big.NewRat(2, 1))
-		}
-		if us {
-			u.InferenceGeo = "us"
-			want.Mul(want, big.NewRat(11, 10))
-		}
-		want.Mul(want, big.NewRat(1000, 1)) // USD per million → nano-dollars
-		want.Add(want, new(big.Rat).Mul(big.NewRat(10_000_000, 1), new(big.Rat).SetInt64(searches)))
-		rounded := new(big.Int).Div(new(big.Int).Add(new(big.Int).Mul(want.Num(), big.NewInt(2)), want.Denom()),
-			new(big.Int).Mul(want.Denom(), big.NewInt(2)))
-		got, err := b.Cost("claude-opus-5-5", u, now)
-		if err != nil {
-			if rounded.IsInt64() {
-				t.Errorf("Cost(%+v): %v, want %s", u, err, rounded)
-			}
-			return
-		}
-		if rounded.Cmp(big.NewInt(int64(got))) != 0 {
-			t.Errorf("Cost(%+v) = %d, want %s", u, got, rounded)
-		}
-	})
+	}
+	if names := b.Names("bedrock"); len(names) != 0 {
+		t.Errorf("Names of an unknown provider = %v", names)
+	}
 }
 
 func TestLoadRefusesBadLists(t *testing.T) {
 	t.Parallel()
-	const good = "version: x\nweb_search: \"0.01\"\nmodels:\n  - {names: [a], max_output_tokens: 1, rates: [{input: \"1\", output: \"1\", cache_write_5m: \"1\", cache_write_1h: \"1\", cache_read: \"1\"}]}\n"
-	if _, err := Load([]byte(good)); err != nil {
+	const good = "version: x\nweb_search: \"0.01\"\nmodels:\n  - {names: [a], max_output_tokens: 1, multiply: {speed: {fast: \"2\"}}, rates: [{input: \"1\", output: \"1\", cache_write_5m: \"1\", cache_write_1h: \"1\", cache_read: \"1\"}]}\n"
+	b, err := Load([]byte(good))
+	if err != nil {
 		t.Fatalf("Load of a good list: %v", err)
 	}
+	if names := b.Names("anthropic"); len(names) != 1 {
+		t.Errorf("a list without a provider: anthropic's are %v", names)
+	}
 	for name, edit := range map[string][2]string{
-		"a misspelt setting":   {"input:", "imput:"},
-		"a rate in words":      {"input: \"1\"", "input: \"one\""},
-		"a negative rate":      {"input: \"1\"", "input: \"-1\""},
-		"a model named twice":  {"[a]", "[a, a]"},
-		"no max_output_tokens": {"max_output_tokens: 1", "max_output_tokens: 0"},
+		"a misspelt setting":                  {"input:", "imput:"},
+		"a rate in words":                     {"input: \"1\"", "input: \"one\""},
+		"a negative rate":                     {"input: \"1\"", "input: \"-1\""},
+		"a negative price of a search":        {"0.01", "-0.01"},
+		"a factor that is none":               {"fast: \"2\"", "fast: \"0\""},
+		"a factor out of proportion":          {"fast: \"2\"", "fast: \"1000\""},
+		"a model named twice":                 {"[a]", "[a, a]"},
+		"no max_output_tokens":                {"max_output_tokens: 1", "max_output_tokens: 0"},
+		"a model named in a second document":  {"version: x", good + "---\nversion: y"},
+		"a second document that is not right": {"version: x", "version: x\n---\nvorsion: y"},
+		"nothing at all":                      {good, ""},
 	} {
 		if _, err := Load([]byte(strings.Replace(good, edit[0], edit[1], 1))); err == nil {
 			t.Errorf("%s is accepted", name)

@@ -1,8 +1,9 @@
 package proxy
 
 import (
-	"encoding/json"
 	"errors"
+	"strings"
+	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -13,6 +14,7 @@ type Error struct {
 	Status  int
 	Type    string // Anthropic's error type
 	Message string // safe to show
+	Code    string // Anthropic's details.error_code; empty: none
 	// RetryAfter in seconds, at most 30: Claude Code gives up on more. 0: the
 	// error is final, and x-should-retry says so.
 	RetryAfter int
@@ -33,19 +35,23 @@ func (e *Error) Unwrap() error { return e.cause }
 // Body is the error in Anthropic's shape:
 // {"type":"error","error":{"type":"…","message":"…"},"request_id":"…"}.
 func (e *Error) Body(requestID string) []byte {
-	type inner struct {
-		Type    string `json:"type"`
-		Message string `json:"message"`
+	type details struct {
+		ErrorCode string `json:"error_code"`
 	}
-	body, err := json.Marshal(struct {
+	type inner struct {
+		Type    string   `json:"type"`
+		Message string   `json:"message"`
+		Details *details `json:"details,omitempty"`
+	}
+	in := inner{Type: e.Type, Message: e.Message}
+	if e.Code != "" {
+		in.Details = &details{e.Code}
+	}
+	return encode(struct {
 		Type      string `json:"type"`
 		Error     inner  `json:"error"`
 		RequestID string `json:"request_id"`
-	}{"error", inner{e.Type, e.Message}, requestID})
-	if err != nil {
-		return []byte(`{"type":"error","error":{"type":"api_error","message":"internal error"}}`)
-	}
-	return body
+	}{"error", in, requestID})
 }
 
 // retrySoon is the retry-after of errors that pass by themselves, in seconds.
@@ -61,11 +67,50 @@ func errBody(text string) *Error {
 }
 
 func errModel(model string) *Error {
-	return &Error{Status: 404, Type: "not_found_error", Message: "model: " + model}
+	return &Error{Status: 404, Type: "not_found_error", Message: "model: " + shown(model)}
 }
 
+// longestShown bounds names in messages, in bytes.
+const longestShown = 200
+
+// shown is a name that a client sent, short enough for a message and not its key.
+func shown(name string) string {
+	if strings.HasPrefix(name, "sk-") {
+		return "sk-…"
+	}
+	if len(name) > longestShown {
+		return strings.ToValidUTF8(name[:longestShown], "") + "…"
+	}
+	return name
+}
+
+// errWrongAPI answers a model that is served, but by the other provider's route.
+func errWrongAPI(model string, p Provider) *Error {
+	routes := "POST /v1/messages"
+	if p == OpenAI {
+		routes = "POST /v1/chat/completions and /v1/responses"
+	}
+	return &Error{Status: 404, Type: "not_found_error", Message: "model: " + shown(model) + " is served by " + routes}
+}
+
+// errFull answers when every deployment has used up its rpm or tpm.
+func errFull(model string, wait time.Duration) *Error {
+	return &Error{
+		Status: 429, Type: "rate_limit_error", Message: "every deployment of " + shown(model) + " is at its limit for this minute; try again",
+		RetryAfter: seconds(wait),
+	}
+}
+
+// errThread answers a request that continues a conversation which cannot be
+// reached. Anthropic's SDKs then send the conversation anew.
+func errThread(id, what string) *Error {
+	return &Error{Status: 404, Type: "not_found_error", Message: "the conversation of " + shown(id) + " " + what, Code: threadNotFound}
+}
+
+const threadNotFound = "thread_not_found"
+
 func errModelDenied(model string) *Error {
-	return &Error{Status: 403, Type: "permission_error", Message: "this key may not use the model " + model}
+	return &Error{Status: 403, Type: "permission_error", Message: "this key may not use the model " + shown(model)}
 }
 
 func errOverloaded(cause error) *Error {
@@ -103,17 +148,23 @@ func errGate(g Gate) *Error {
 
 // errAdmission turns the ledger's answer into ours: money that is spent is
 // final (402), money that is only held comes free again (429).
-func errAdmission(err error) *Error {
+func (s *Service) errAdmission(err error) *Error {
 	refusal, ok := errors.AsType[*ledger.Refusal](err)
 	switch {
 	case !ok:
 		return errOverloaded(err)
 	case refusal.Final:
-		return &Error{Status: 402, Type: "billing_error", Message: refusal.Message}
+		return &Error{Status: s.set.BudgetExceededStatus, Type: "billing_error", Message: refusal.Message}
+	case refusal.RetryAfter > 0:
+		return &Error{Status: 429, Type: "rate_limit_error", Message: refusal.Message, RetryAfter: seconds(refusal.RetryAfter)}
 	default:
 		return &Error{Status: 429, Type: "rate_limit_error", Message: refusal.Message, RetryAfter: retrySoon}
 	}
 }
+
+// seconds is a retry-after: at least 1 and at most 30, since Claude Code gives up
+// on much more.
+func seconds(d time.Duration) int { return min(max(1, int((d+time.Second-1)/time.Second)), 30) }
 
 // ErrCut tells the edge to drop the connection: the answer began and cannot be
 // ended properly, and a clean end would make half an answer look whole.
@@ -121,9 +172,15 @@ var ErrCut = errors.New("the answer was cut")
 
 // The reasons for which a running request is ended from our side.
 var (
-	errIdle       = errors.New("idle")
-	errShutdown   = errors.New("shutdown")
-	errNotAllowed = errors.New("not admitted")
+	errIdle     = errors.New("idle")
+	errTimeout  = errors.New("timeout")
+	errShutdown = errors.New("shutdown")
+)
+
+// Reasons of stops that are not the state of a team.
+const (
+	Revoked    = "revoked"    // the key is no live key any more
+	Unverified = "unverified" // the key service could not be asked for too long
 )
 
 // StopError is why the key service had a request stopped.

@@ -32,7 +32,7 @@ var hopByHop = map[string]bool{
 // Anthropic's clients need none of them.
 var dropped = map[string]bool{
 	"Authorization": true, "X-Api-Key": true, "Api-Key": true, "X-Goog-Api-Key": true, "Ocp-Apim-Subscription-Key": true,
-	"Cookie": true, "Host": true, "Content-Length": true, "Accept-Encoding": true, "Expect": true,
+	"Openai-Organization": true, "Openai-Project": true, "Cookie": true, "Host": true, "Content-Length": true, "Accept-Encoding": true, "Expect": true,
 	"Forwarded": true, "Via": true, "X-Real-Ip": true, "X-Request-Id": true,
 }
 
@@ -58,9 +58,13 @@ func forUpstream(h Header, key secret.String) Header {
 // droppedAnswers are answer headers that describe the real organisation or our
 // connection to the upstream.
 var droppedAnswers = map[string]bool{
-	"Set-Cookie": true, "Anthropic-Organization-Id": true, "Content-Length": true, "Alt-Svc": true, "Via": true,
+	"Set-Cookie": true, "Anthropic-Organization-Id": true, "Openai-Organization": true, "Openai-Project": true, "Content-Length": true, "Alt-Svc": true, "Via": true,
 	"Server": true, "Cf-Ray": true, "Cf-Cache-Status": true, "Strict-Transport-Security": true, "Nel": true, "Report-To": true,
 }
+
+// droppedAnswerPrefixes are families of answer headers that never reach a
+// client: the limits of our real key, and what only we may say.
+var droppedAnswerPrefixes = []string{"Anthropic-Ratelimit-", "X-Ratelimit-", "X-Litellm-", "X-Llmproxy-"}
 
 // forClient filters an upstream's headers and adds ours.
 func forClient(h Header, requestID, modelID string) Header {
@@ -68,7 +72,7 @@ func forClient(h Header, requestID, modelID string) Header {
 	out := make(Header, len(h)+3)
 	for name, values := range h {
 		if hopByHop[name] || droppedAnswers[name] || listed(connection, name) ||
-			hasAnyPrefix(name, []string{"Anthropic-Ratelimit-"}) {
+			hasAnyPrefix(name, droppedAnswerPrefixes) {
 			continue
 		}
 		out[name] = values

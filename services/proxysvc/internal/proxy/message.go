@@ -1,47 +1,48 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/kit/sse"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
 
-// run is one request on its way.
+// run is one charged request on its way.
 type run struct {
-	s       *Service
-	call    Call
+	outbound
 	key     *Key
-	req     Request
-	dep     Deployment
 	admit   ledger.Admission
+	intent  *ledger.Intent // nil: it is admitted before it is sent
 	ticket  *ledger.Ticket
-	idle    *time.Timer // cancels the request when the upstream is silent
-	meter   Meter
-	encoded bool // the answer is compressed against our wish: it cannot be metered
-	cancel  context.CancelCauseFunc
-	outcome ledger.Settlement // filled in on the way
+	spent   *money.NanoUSD // by the key before this request; nil: not known
+	meter   meter
+	decoder decoder // of a compressed answer; nil: it is not
+	opaque  bool    // the answer cannot be read, so that its cost is the worst case
+	halt    context.CancelCauseFunc
+	result  ledger.Settlement // filled in on the way
 }
 
-// CreateMessage runs one Messages request. It returns an *Error while nothing
-// has been sent to the client, ErrCut when the connection must be dropped, the
-// sink's error when the client is gone, and nil when the answer has ended
-// properly.
+// CreateMessage runs one charged request of any API. It returns an *Error while
+// nothing has been sent to the client, ErrCut when the connection must be
+// dropped, the sink's error when the client is gone, and nil when the answer has
+// ended properly.
 func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 	r, err := s.prepare(ctx, c)
 	if err != nil {
 		return err
 	}
-	ctx, r.cancel = context.WithCancelCause(ctx)
-	defer r.cancel(nil)
-	remove, stopped := s.running.Add(r.key, r.cancel)
+	ctx, r.halt = context.WithCancelCause(ctx)
+	defer r.halt(nil)
+	defer context.AfterFunc(ctx, sink.Stop)() // before halt, which ends what is over anyway
+	remove, stopped := s.running.Add(r.key, r.halt)
 	if stopped != nil {
 		return stopped
 	}
@@ -49,167 +50,177 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 	return r.do(ctx, sink)
 }
 
-// prepare does everything that needs no upstream and no ledger.
-func (s *Service) prepare(ctx context.Context, c Call) (*run, error) {
-	key, err := s.authenticate(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if key.Gate.Status != "" && key.Gate.Status != "active" {
-		return nil, errGate(key.Gate)
-	}
-	req, dep, err := s.route(key, c.Body)
-	if err != nil {
-		return nil, err
-	}
-	now := s.now()
-	hold, err := s.book.WorstCost(dep.Model, bound(req, c.Body), now)
-	if err != nil {
-		return nil, errModel(req.Model) // no price: never free
-	}
-	r := &run{s: s, call: c, key: key, req: req, dep: dep}
-	r.admit = ledger.Admission{
-		Request: ledger.Request{
-			RequestID: c.RequestID, KeyID: key.KeyID, Token: key.Token, TeamID: key.TeamID, UserID: key.UserID,
-			ModelGroup: req.Model, Model: dep.Model, ModelID: dep.ID, PriceVersion: s.book.Version,
-			Stream: req.Stream, StartedAt: now, Tags: key.Tags, UserAgent: c.Header.Get("User-Agent"),
-		},
-		Hold: hold, KeyLimits: key.Limits, TeamLimits: key.TeamLimits,
-	}
-	return r, nil
-}
-
-// authenticate verifies the call's key. A key that is no live one gets the same
-// answer whatever the cause; a key store that is down is never a bad key.
-func (s *Service) authenticate(ctx context.Context, c Call) (*Key, error) {
-	if c.Key.Empty() {
-		return nil, errKey()
-	}
-	key, err := s.keys.Verify(ctx, c.Key)
-	switch {
-	case fault.KindOf(err) == fault.Unauthenticated:
-		return nil, errKey()
-	case err != nil:
-		return nil, errOverloaded(err)
-	case !key.ExpiresAt.IsZero() && !s.now().Before(key.ExpiresAt):
-		return nil, errKey()
-	}
-	return key, nil
-}
-
-func (s *Service) route(key *Key, body []byte) (Request, Deployment, error) {
-	req, bad := Scan(body)
-	if bad != nil {
-		return req, Deployment{}, bad
-	}
-	dep, ok := s.router.Route(req.Model, key.session())
-	if !ok {
-		return req, dep, errModel(req.Model)
-	}
-	if !key.mayUse(req.Model) {
-		return req, dep, errModelDenied(req.Model)
-	}
-	return req, dep, nil
-}
-
-// session is what stays on one deployment.
-func (k *Key) session() string {
-	if k.UserID != "" {
-		return k.UserID
-	}
-	return k.KeyID
-}
-
-// bound is the most that a request can use, told from its bytes: no text has
-// more tokens than half its bytes in what agents send, and tools and images
-// have far fewer.
-func bound(req Request, body []byte) pricing.Bound {
-	caches := bytes.Contains(body, []byte(`"cache_control"`))
-	return pricing.Bound{
-		PromptTokens: int64(len(body)+1)/2 + 1000, // 1000: what tools add by themselves
-		CacheWrite5m: caches,
-		CacheWrite1h: caches && bytes.Contains(body, []byte(`"1h"`)),
-		MaxTokens:    req.MaxTokens,
-		Fast:         req.Fast,
-	}
-}
-
 // do admits the request, calls the upstream and passes the answer on. With
 // limits the admission is decided first; without, it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
 	admitted := make(chan error, 1)
 	admit := func() {
-		var err error
-		r.ticket, err = r.s.ledger.Admit(ctx, &r.admit)
-		if err != nil {
-			r.cancel(errNotAllowed)
-		}
-		admitted <- err
+		admitted <- r.enter(ctx)
+		close(admitted)
 	}
-	if r.admit.KeyLimits.Any() || r.admit.TeamLimits.Any() {
+	if r.intent = r.intend(); r.intent == nil {
 		if admit(); r.ticket == nil {
 			return r.refused(ctx, <-admitted)
 		}
 	} else {
+		defer r.intent.Drop()
 		go admit()
 	}
-	r.idle = time.AfterFunc(r.s.set.IdleTimeout, func() { r.cancel(errIdle) })
-	defer r.idle.Stop()
-	resp, err := r.s.upstream.Send(ctx, UpstreamRequest{
-		Deployment: r.dep, Path: "/v1/messages", Query: r.call.Query,
-		Header: forUpstream(r.call.Header, r.call.Key), Body: r.req.WithModel(r.call.Body, r.dep.Model),
-	})
-	if refusal := <-admitted; refusal != nil {
-		if err == nil {
-			resp.Body.Close() // it is thrown away
+	defer r.stop()
+	var refusal error
+	attempt, resp, err := r.send(ctx, func(ctx context.Context, resp *UpstreamResponse) error {
+		if e, ok := <-admitted; ok {
+			refusal = e
+			if e != nil {
+				r.throwAway(ctx, resp)
+			}
 		}
+		return refusal
+	})
+	switch {
+	case refusal != nil:
 		return r.refused(ctx, refusal)
-	}
-	if err != nil {
-		return r.unanswered(ctx, err)
+	case err != nil:
+		return r.unanswered(attempt, err)
 	}
 	defer resp.Body.Close() // read to its end, or thrown away
-	r.outcome.HTTPStatus = resp.Status
-	r.outcome.UpstreamRequestID = resp.Header.Get("Request-Id")
-	r.outcome.FirstByteAt = r.s.now()
-	encoding := resp.Header.Get("Content-Encoding")
+	return r.passOn(attempt, resp, sink)
+}
+
+// intend is nil when the request must be admitted before it is sent: it has limits,
+// or the ledger cannot be reached, or could lose it.
+func (r *run) intend() *ledger.Intent {
+	if len(r.admit.Claims) > 0 || r.s.ledger.Away() {
+		return nil
+	}
+	return r.s.ledger.Intend(&r.admit)
+}
+
+// enter puts the request on the ledger, or ends it.
+func (r *run) enter(ctx context.Context) error {
+	if r.spent = r.s.spent.of(r.key.KeyID); r.spent == nil {
+		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
+	}
+	ticket, err := r.s.ledger.Admit(ctx, &r.admit)
+	if err != nil {
+		return err
+	}
+	r.ticket = ticket
+	r.intent.Drop()
+	for _, w := range ticket.Standing.Warnings {
+		r.s.warn(w)
+	}
+	if now := ticket.Standing.KeySpent; now != nil {
+		r.spent = now
+		if r.admit.AskSpent {
+			r.s.spent.note(r.key.KeyID, *now)
+		}
+	}
+	return nil
+}
+
+// throwAway books a request whose upstream was called beside an admission that
+// failed. An answer is read until its prompt was counted, and no further; nil: none
+// came.
+func (r *run) throwAway(ctx context.Context, resp *UpstreamResponse) {
+	r.ticket = r.s.ledger.Unadmitted(&r.admit)
+	status := ledger.Failed
+	if resp != nil {
+		r.result.HTTPStatus, r.result.UpstreamRequestID = resp.Status, requestID(resp.Header)
+	}
+	if resp != nil && resp.Status < 300 {
+		status = ledger.Stopped
+		r.countPrompt(resp)
+	} else if cause := context.Cause(ctx); cause != nil {
+		status, _ = ending(cause)
+	}
+	if err := r.settle(ctx, status, nil); err != nil {
+		r.ticket = nil // nothing more can be done: Postgres and the journal are away
+	}
+}
+
+// countPrompt reads an answer until it says what its prompt was counted to.
+func (r *run) countPrompt(resp *UpstreamResponse) {
+	r.meter = r.call.API.newMeter(int64(len(r.call.Body))/4, false)
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
+			return
+		}
+		r.meter.Body(body)
+		return
+	}
+	s := &stream{run: r, split: sse.NewSplitter(maxEvent)}
+	buf := make([]byte, 4<<10)
+	for err := error(nil); err == nil && !r.meter.Answer().started && s.end == nil; {
+		var n int
+		n, err = resp.Body.Read(buf)
+		s.take(buf[:n])
+	}
+}
+
+// passOn relays an answer that has begun.
+func (r *run) passOn(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
+	r.meter = r.call.API.newMeter(int64(len(r.call.Body))/4, r.req.HideUsage)
+	r.call.Body = nil
+	if r.call.Release != nil {
+		r.call.Release() // a stream can last much longer than its body is needed
+	}
+	r.result.HTTPStatus = resp.Status
+	r.result.UpstreamRequestID = requestID(resp.Header)
+	r.result.FirstByteAt = r.s.now()
+	r.decoder, r.opaque = newDecoder(resp.Header.Get("Content-Encoding"))
 	switch {
 	case resp.Status < 200 || resp.Status > 299:
 		return r.failed(ctx, resp, sink)
-	case encoding != "" && encoding != "identity":
-		r.encoded = true
-		return r.whole(ctx, resp, sink)
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
+		if r.opaque {
+			return r.blind(ctx, resp, sink)
+		}
 		return r.relay(ctx, resp, sink)
 	default:
 		return r.whole(ctx, resp, sink)
 	}
 }
 
-func (r *run) refused(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) && !errors.Is(context.Cause(ctx), errNotAllowed) {
-		return context.Cause(ctx) // the client left, or was stopped
+// requestID is the upstream's own: Anthropic's header, or OpenAI's.
+func requestID(h Header) string {
+	if id := h.Get("Request-Id"); id != "" {
+		return id
 	}
-	return errAdmission(err)
+	return h.Get("X-Request-Id")
 }
 
-// unanswered ends a request to which no answer began.
-func (r *run) unanswered(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		status, reply := ending(cause)
-		if e := r.settle(ctx, status, reply); e != nil {
-			return e
+func (r *run) refused(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		cause := context.Cause(ctx)
+		if _, reply := ending(cause); reply != nil {
+			return reply // it was stopped
 		}
-		if reply != nil {
-			return reply
-		}
-		return cause
+		return cause // the client left
 	}
-	reply := errUpstream(err)
-	if e := r.settle(ctx, ledger.Failed, reply); e != nil {
+	return r.s.errAdmission(err)
+}
+
+// unanswered ends a request to which no answer began, or only a part of one that
+// nothing was passed on of.
+func (r *run) unanswered(ctx context.Context, err error) error {
+	status, reply := ledger.Failed, errUpstream(err)
+	if r.meter != nil && r.result.HTTPStatus < 300 {
+		status = ledger.Interrupted // it broke off in the middle
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		status, reply = ending(cause)
+		err = cause
+	}
+	if e := r.settle(ctx, status, reply); e != nil {
 		return e
 	}
-	return reply
+	if reply != nil {
+		return reply
+	}
+	return err
 }
 
 // maxErrorBody bounds an upstream's error, and maxAnswer an answer that is not
@@ -225,37 +236,64 @@ func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 	if err != nil {
 		return r.unanswered(ctx, err)
 	}
-	r.meter.ErrorType = errorType(body)
+	r.meter.Answer().ErrorType = errorType(r.decoded(body))
 	if err := r.settle(ctx, ledger.Failed, nil); err != nil {
 		return err
 	}
 	if resp.Status == 401 || resp.Status == 403 {
 		return errCredential(resp.Status)
 	}
-	return reply(sink, resp.Status, r.header(resp), body)
+	return reply(sink, resp.Status, r.header(resp, 0), body)
 }
 
 // whole passes on an answer that is not streamed, once it is on the ledger.
 func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
+		r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
 		return r.unanswered(ctx, err)
 	}
-	r.meter.Body(body)
+	r.meter.Body(r.decoded(body))
 	status := ledger.Completed
-	if !r.meter.Complete && !r.encoded {
+	if !r.meter.Answer().Complete && !r.opaque {
 		status = ledger.Failed // whatever it is, it is no message
 	}
 	if err := r.settle(ctx, status, nil); err != nil {
 		return err
 	}
-	h := r.header(resp)
-	h.Set("X-Litellm-Response-Cost", r.outcome.Cost.String())
+	h := r.header(resp, r.result.Cost)
+	h.Set("X-Litellm-Response-Cost", r.result.Cost.String())
 	return reply(sink, resp.Status, h, body)
 }
 
-func (r *run) header(resp *UpstreamResponse) Header {
-	return forClient(resp.Header, r.call.RequestID, r.dep.ID)
+// decoded is a whole body without its compression; one that cannot be undone is
+// opaque.
+func (r *run) decoded(body []byte) []byte {
+	if r.decoder == nil {
+		return body
+	}
+	plain, err := r.decoder.Feed(body)
+	r.decoder.Close()
+	if err != nil {
+		r.opaque = true
+	}
+	return plain
+}
+
+// header is the answer's header with ours. cost is what the request is known to
+// have cost by now.
+func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) Header {
+	h := forClient(resp.Header, r.call.RequestID, r.dep.ID)
+	if r.spent != nil {
+		h.Set("X-Litellm-Key-Spend", (*r.spent + cost).String())
+	}
+	if left := r.ticket.Standing.Left; left != nil {
+		h.Set("X-Llmproxy-Budget-Remaining", max(0, *left-cost).String())
+		if at := r.ticket.Standing.ResetsAt; !at.IsZero() {
+			h.Set("X-Llmproxy-Budget-Reset", at.UTC().Format(time.RFC3339))
+		}
+	}
+	return h
 }
 
 func reply(sink Sink, status int, h Header, body []byte) error {
@@ -272,46 +310,91 @@ func reply(sink Sink, status int, h Header, body []byte) error {
 func (r *run) settle(ctx context.Context, status ledger.Status, reason *Error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.s.set.SettleTimeout)
 	defer cancel()
-	o := &r.outcome
+	o := &r.result
 	o.Request = r.admit.Request
+	o.Model, o.ModelID, o.Retries = r.dep.Model, r.dep.ID, r.retries
 	o.Status = status
 	o.EndedAt = r.s.now()
-	o.MessageID, o.StopReason, o.ErrorType = r.meter.MessageID, r.meter.StopReason, r.meter.ErrorType
+	if r.meter != nil {
+		a := r.meter.Answer()
+		o.MessageID, o.StopReason, o.ErrorType = a.MessageID, a.StopReason, a.ErrorType
+		o.Usage, o.Estimated = a.Usage()
+	}
 	if o.ErrorType == "" && reason != nil {
 		o.ErrorType = reason.Type
 	}
-	o.Usage, o.Estimated = r.meter.Usage()
-	r.price()
+	o.Thread = r.thread(status)
+	o.Usage = r.plausible(o.Usage, o.Estimated)
+	o.Cost, o.Breakdown = r.cost(o.Usage)
+	o.Estimated = o.Estimated || r.opaque
+	if o.Estimated && o.Cost > r.admit.Hold {
+		o.Cost, o.Breakdown = r.admit.Hold, map[string]money.NanoUSD{"unknown": r.admit.Hold}
+	}
+	r.dep.health.use(o.Usage.PromptTokens()+o.Usage.OutputTokens, o.EndedAt)
 	if err := r.ticket.Settle(ctx, o); err != nil {
 		return errOverloaded(err)
+	}
+	r.s.spent.add(r.key.KeyID, o.Cost)
+	if status == ledger.Interrupted {
+		r.dep.health.fail(r.table.AllowedFails, r.table.Cooldown, o.EndedAt)
 	}
 	r.s.settled(o)
 	return nil
 }
 
-// price computes the cost of the outcome's usage. A cost that cannot be
-// computed, or whose usage cannot be read, is taken to be the worst case, which
-// is marked as estimated.
-func (r *run) price() {
-	cost, err := r.s.book.Cost(r.dep.Model, r.outcome.Usage, r.admit.StartedAt)
-	if err != nil || r.encoded {
-		cost, r.outcome.Estimated = r.admit.Hold, true
+// plausible keeps an estimate of the output within what the request allows: no
+// estimate costs more than is held for it.
+func (r *run) plausible(u pricing.Usage, estimated bool) pricing.Usage {
+	if most := r.req.MaxTokens * max(1, r.req.Answers); estimated && most > 0 {
+		u.OutputTokens = min(u.OutputTokens, most)
 	}
-	r.outcome.Cost = cost
+	return u
+}
+
+// thread is what must be remembered so that a later request can continue the
+// answer at its deployment; nil: nothing.
+func (r *run) thread(status ledger.Status) *ledger.Thread {
+	if !r.req.Held || status != ledger.Completed || r.result.MessageID == "" {
+		return nil
+	}
+	u := r.result.Usage
+	return &ledger.Thread{
+		Owner: r.key.owner(), MessageID: r.result.MessageID, ModelID: r.dep.ID,
+		Tokens: u.PromptTokens() + u.OutputTokens,
+	}
+}
+
+// cost prices usage, whole and by pool. What cannot be priced, or read, costs the
+// worst case.
+func (r *run) cost(u pricing.Usage) (money.NanoUSD, map[string]money.NanoUSD) {
+	if price, _ := r.s.priceOf(r.dep); price != nil && !r.opaque {
+		cost, err1 := price.Cost(u, r.admit.StartedAt)
+		parts, err2 := price.Breakdown(u, r.admit.StartedAt)
+		if err1 == nil && err2 == nil {
+			return cost, parts
+		}
+	}
+	r.opaque = true
+	return r.admit.Hold, map[string]money.NanoUSD{"unknown": r.admit.Hold}
 }
 
 // ending says how a request is settled that was cancelled for a cause, and what
 // the client is told; nil when it is gone.
 func ending(cause error) (ledger.Status, *Error) {
 	if stop, ok := errors.AsType[*StopError](cause); ok {
-		if stop.Reason == "revoked" {
+		switch stop.Reason {
+		case Revoked:
 			return ledger.Stopped, errKey()
+		case Unverified:
+			return ledger.Stopped, errOverloaded(nil)
 		}
 		return ledger.Stopped, errGate(Gate{Status: stop.Reason})
 	}
 	switch {
 	case errors.Is(cause, errIdle):
 		return ledger.Stopped, &Error{Status: 504, Type: "api_error", Message: "the model provider was silent for too long", RetryAfter: retrySoon}
+	case errors.Is(cause, errTimeout):
+		return ledger.Stopped, &Error{Status: 504, Type: "timeout_error", Message: "the model provider took too long", RetryAfter: retrySoon}
 	case errors.Is(cause, errShutdown):
 		return ledger.Stopped, &Error{Status: 503, Type: "overloaded_error", Message: "the proxy is restarting; try again", RetryAfter: retrySoon}
 	default:

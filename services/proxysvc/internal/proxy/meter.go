@@ -7,10 +7,31 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
 
-// Meter reads what an answer used while it passes. Usage is what the upstream
-// reports: the totals of message_delta are cumulative and replace those of
-// message_start, field by field.
-type Meter struct {
+// verdict says what becomes of an event of a stream.
+type verdict int
+
+const (
+	pass     verdict = iota
+	last             // ends the answer: nothing of use follows it
+	withhold         // was asked for by us, not by the client
+)
+
+// meter reads what an answer used while it passes. Usage is what the upstream
+// reports; where a stream ends before that, it is estimated from what was
+// received.
+type meter interface {
+	// Event meters one server-sent event.
+	Event(name, data []byte) verdict
+	// Piece meters a piece of an event that is too long to be looked at.
+	Piece(size int)
+	// Body meters a whole answer.
+	Body(body []byte)
+	// Answer is what is known of the answer so far.
+	Answer() *answer
+}
+
+// answer is what a meter has found out.
+type answer struct {
 	MessageID  string
 	StopReason string
 	ErrorType  string // of an error event
@@ -19,6 +40,7 @@ type Meter struct {
 	started    bool  // the upstream's count of the input arrived
 	counted    bool  // so did its count of the output
 	unmetered  int64 // bytes of output since the upstream's last count
+	inputGuess int64 // tokens of the prompt, told from its bytes
 }
 
 // bytesPerToken turns output that was received but never counted into tokens.
@@ -27,16 +49,29 @@ const bytesPerToken = 3
 
 // Usage is what was used so far; estimated is true when some of it is not the
 // upstream's own count.
-func (m *Meter) Usage() (u pricing.Usage, estimated bool) {
-	u = m.usage
-	if m.unmetered > 0 {
-		u.OutputTokens += (m.unmetered + bytesPerToken - 1) / bytesPerToken
+func (a *answer) Usage() (u pricing.Usage, estimated bool) {
+	u = a.usage
+	if a.unmetered > 0 {
+		u.OutputTokens += (a.unmetered + bytesPerToken - 1) / bytesPerToken
+		if !a.started {
+			u.InputTokens = a.inputGuess
+		}
 	}
-	return u, m.unmetered > 0 || m.started && !m.counted
+	return u, a.unmetered > 0 || a.started && !a.counted
 }
 
-// Event meters one server-sent event.
-func (m *Meter) Event(name, data []byte) {
+// Piece implements meter.
+func (a *answer) Piece(size int) { a.unmetered += int64(size) }
+
+// Answer implements meter.
+func (a *answer) Answer() *answer { return a }
+
+// messagesMeter meters Anthropic's answers. The totals of message_delta are
+// cumulative and replace those of message_start, field by field.
+type messagesMeter struct{ answer }
+
+// Event implements meter.
+func (m *messagesMeter) Event(name, data []byte) verdict {
 	switch string(name) {
 	case "content_block_delta":
 		m.unmetered += deltaLen(data)
@@ -60,13 +95,16 @@ func (m *Meter) Event(name, data []byte) {
 		}
 	case "message_stop":
 		m.Complete = true
+		return last
 	case "error":
 		m.ErrorType = errorType(data)
+		return last
 	}
+	return pass
 }
 
-// Body meters a whole answer.
-func (m *Meter) Body(body []byte) {
+// Body implements meter.
+func (m *messagesMeter) Body(body []byte) {
 	var e message
 	if json.Unmarshal(body, &e) == nil {
 		m.take(e)
@@ -98,7 +136,7 @@ type usage struct {
 	Speed        *string `json:"speed"`
 }
 
-func (m *Meter) take(e message) {
+func (m *messagesMeter) take(e message) {
 	set(&m.MessageID, nonEmpty(e.ID))
 	set(&m.StopReason, nonEmpty(e.StopReason))
 	u := e.Usage
@@ -140,7 +178,8 @@ func nonEmpty(s string) *string {
 	return &s
 }
 
-// errorType reads the type out of Anthropic's error body.
+// errorType reads the type out of an error body: Anthropic's and OpenAI's agree
+// on its place.
 func errorType(data []byte) string {
 	var e struct {
 		Error struct {
@@ -160,18 +199,25 @@ var deltaFields = [][]byte{[]byte(`"text"`), []byte(`"thinking"`), []byte(`"part
 // nothing: an escape counts as one byte.
 func deltaLen(data []byte) int64 {
 	for _, field := range deltaFields {
-		for rest := data; ; {
-			i := bytes.Index(rest, field)
-			if i < 0 {
-				break
-			}
-			rest = bytes.TrimLeft(rest[i+len(field):], " ")
-			if len(rest) > 0 && rest[0] == ':' {
-				return stringLen(bytes.TrimLeft(rest[1:], " "))
-			}
+		if n, ok := fieldLen(data, field); ok {
+			return n
 		}
 	}
 	return 0
+}
+
+// fieldLen is the length of the string that a quoted field name introduces.
+func fieldLen(data, field []byte) (int64, bool) {
+	for rest := data; ; {
+		i := bytes.Index(rest, field)
+		if i < 0 {
+			return 0, false
+		}
+		rest = bytes.TrimLeft(rest[i+len(field):], " ")
+		if len(rest) > 0 && rest[0] == ':' {
+			return stringLen(bytes.TrimLeft(rest[1:], " ")), true
+		}
+	}
 }
 
 func stringLen(b []byte) int64 {

@@ -11,6 +11,7 @@ package proxy
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
@@ -20,21 +21,33 @@ import (
 
 // Call is a client's request.
 type Call struct {
+	API       API
 	RequestID string        // "req_…", ours
 	Key       secret.String // the virtual key; empty: none was sent
+	Path      string        // the route, without a doubled /v1
+	From      netip.Addr    // of the client; invalid: not known
 	Header    Header
 	Query     string // raw, passed on unchanged
 	Body      []byte // whole; passed on byte for byte
+	// Release, if set, is called when the body is no longer needed.
+	Release func()
 }
 
 // Key is a verified virtual key and its team.
 type Key struct {
 	KeyID, Token, TeamID, UserID string
-	Models, TeamModels           []string // empty: all
+	Models, TeamModels           []string          // empty: all
+	Aliases                      map[string]string // the key's own names for models
 	Limits, TeamLimits           ledger.Limits
+	// ModelLimits and TeamModelLimits bound single models, by their bare names.
+	ModelLimits, TeamModelLimits map[string]ledger.Limits
 	ExpiresAt                    time.Time // zero: never
 	Tags                         []string
-	Gate                         Gate
+	// Networks that the key may be used from and Routes that it may call; empty:
+	// any.
+	Networks []netip.Prefix
+	Routes   []string
+	Gate     Gate
 	// Revision of the key store that this is at least as new as.
 	Revision int64
 }
@@ -44,6 +57,9 @@ type Gate struct {
 	Status string // "active", "blocked", "exhausted", "suspended"; empty: no team
 	Reason string // safe to show
 }
+
+// Open tells whether it may.
+func (g Gate) Open() bool { return g.Status == "" || g.Status == "active" }
 
 // Keys verifies virtual keys. Its errors are fault.Unauthenticated when the key
 // is no live one, whatever the cause, and fault.Unavailable when that cannot be
@@ -56,15 +72,20 @@ type Keys interface {
 // and fault.Unavailable.
 type Ledger interface {
 	Admit(ctx context.Context, a *ledger.Admission) (*ledger.Ticket, error)
+	// Intend notes a request that is sent beside its admission; nil when it must be
+	// admitted first.
+	Intend(a *ledger.Admission) *ledger.Intent
+	// Away says that an admission can hardly be had now.
+	Away() bool
+	// Unadmitted books a request that could not be admitted.
+	Unadmitted(a *ledger.Admission) *ledger.Ticket
 }
 
-// Deployment is a model behind a real key.
-type Deployment struct {
-	ID        string // stable for the same settings
-	ModelName string // what clients send; may end in "*"
-	Model     string // what the upstream is asked for; "*" in it: the client's name
-	APIBase   string // without a path, e.g. https://api.anthropic.com
-	APIKey    secret.String
+// Threads knows where conversations live that an upstream keeps. Its errors are
+// fault.NotFound, also for one that belongs to somebody else, and
+// fault.Unavailable.
+type Threads interface {
+	Thread(ctx context.Context, owner, messageID string) (ledger.Thread, error)
 }
 
 // UpstreamRequest is one request to a deployment.
@@ -81,6 +102,8 @@ type UpstreamResponse struct {
 	Status int
 	Header Header
 	Body   io.ReadCloser
+	// RetryAfter is how long the upstream asks to wait; 0: it does not say.
+	RetryAfter time.Duration
 }
 
 // Upstream calls deployments with their real key. An error means that no answer
@@ -90,10 +113,13 @@ type Upstream interface {
 }
 
 // Sink takes an answer. Start is called once, before any Write; Write passes
-// its bytes on at once. An error means that the client is gone.
+// its bytes on at once. An error means that the client is gone. Stop says that
+// the request is over, also while a Write waits for the client: what is left may
+// take a moment only.
 type Sink interface {
 	Start(status int, h Header) error
 	Write(p []byte) error
+	Stop()
 }
 
 // Settings of a Service.
@@ -106,38 +132,53 @@ type Settings struct {
 	// SettleTimeout is how long a settlement may take before its request is left
 	// to be settled by another replica.
 	SettleTimeout time.Duration
+	// ChargeDearest lets models without a price in, at the dearest one that is
+	// known; otherwise they are refused.
+	ChargeDearest bool
+	// BudgetExceededStatus answers a request whose budget is spent.
+	BudgetExceededStatus int
 }
 
 // Service runs the data path.
 type Service struct {
-	keys     Keys
-	ledger   Ledger
-	upstream Upstream
-	router   *Router
-	book     *pricing.Book
-	running  *Running
-	settled  func(*ledger.Settlement)
-	set      Settings
-	now      func() time.Time
+	keys      Keys
+	ledger    Ledger
+	threads   Threads
+	spent     *spent
+	upstream  Upstream
+	router    *Router
+	book      *pricing.Book
+	running   *Running
+	settled   func(*ledger.Settlement)
+	withdrawn func(d Deployment, status int)
+	warn      func(ledger.Warning)
+	set       Settings
+	now       func() time.Time
 }
 
 // Parts are what a Service is made of.
 type Parts struct {
 	Keys     Keys
 	Ledger   Ledger
+	Threads  Threads
 	Upstream Upstream
 	Router   *Router
 	Book     *pricing.Book
 	Running  *Running
 	// Settled is told of every request that came to its end on the ledger.
-	Settled  func(*ledger.Settlement)
+	Settled func(*ledger.Settlement)
+	// Withdrawn is told of every deployment that refused our credential.
+	Withdrawn func(d Deployment, status int)
+	// Warn is told, at every request, of soft budgets that are spent. It may not
+	// wait.
+	Warn     func(ledger.Warning)
 	Settings Settings
 }
 
 // New makes a Service.
 func New(p Parts) *Service {
 	return &Service{
-		keys: p.Keys, ledger: p.Ledger, upstream: p.Upstream, router: p.Router,
-		book: p.Book, running: p.Running, settled: p.Settled, set: p.Settings, now: time.Now,
+		keys: p.Keys, ledger: p.Ledger, threads: p.Threads, spent: &spent{now: time.Now, keys: map[string]spentKey{}}, upstream: p.Upstream, router: p.Router,
+		book: p.Book, running: p.Running, settled: p.Settled, withdrawn: p.Withdrawn, warn: p.Warn, set: p.Settings, now: time.Now,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -14,78 +15,157 @@ import (
 // pieces of a longer one are passed on as they come.
 const maxEvent = 1 << 20
 
+// A stream is read in small pieces, since most have one event at a time and thousands
+// may be open, until one comes that is faster than it is read.
+const (
+	firstRead = 4 << 10
+	fullRead  = 32 << 10
+)
+
 // relay passes a stream on, event by event and byte for byte, and meters it on
 // the side. The event that ends the answer is held back until the request is on
 // the ledger.
 func (r *run) relay(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	if err := sink.Start(resp.Status, r.header(resp)); err != nil {
+	if err := sink.Start(resp.Status, r.header(resp, 0)); err != nil {
 		return r.abandon(ctx, err)
 	}
-	split := sse.NewSplitter(maxEvent)
-	buf := make([]byte, 32<<10)
-	var ready bytes.Buffer // complete events of one read, passed on together
-	var last []byte        // the event that ends the answer
-	noted := r.admit.StartedAt
+	s := &stream{run: r, split: sse.NewSplitter(maxEvent)}
+	if r.decoder != nil {
+		defer r.decoder.Close()
+	}
+	buf := make([]byte, firstRead)
 	for {
 		n, readErr := resp.Body.Read(buf)
-		r.idle.Reset(r.s.set.IdleTimeout)
-		started := r.meter.started
-		ready.Reset()
-		_ = split.Feed(buf[:n], func(e sse.Event) error { // the callback never fails
-			if last != nil || !e.Partial && isLast(e.Name) {
-				last = append(last, e.Raw...)
-			} else {
-				ready.Write(e.Raw)
-			}
-			if !e.Partial {
-				r.meter.Event(e.Name, e.Data)
-			}
-			return nil
-		})
-		if ready.Len() > 0 {
-			if err := sink.Write(ready.Bytes()); err != nil {
+		s.ready.Reset()
+		if n > 0 {
+			r.alive()
+			s.take(buf[:n])
+		}
+		if n == len(buf) && n < fullRead {
+			buf = make([]byte, fullRead)
+		}
+		if s.ready.Len() > 0 {
+			if err := sink.Write(s.ready.Bytes()); err != nil {
 				return r.abandon(ctx, err)
 			}
+			r.alive() // a slow client is not the upstream's silence
 		}
-		if last != nil {
-			return r.finish(ctx, sink, last, resp.Body)
+		if s.end != nil {
+			return r.finish(ctx, sink, s.end, resp.Body)
 		}
 		if readErr != nil {
-			return r.broken(ctx, sink, split.Rest(), readErr)
+			return r.broken(ctx, sink, s.split.Rest(), readErr)
 		}
-		if now := r.s.now(); r.meter.started && (!started || now.Sub(noted) >= r.s.set.ProgressInterval) {
-			noted = now
-			r.note()
+		s.note()
+	}
+}
+
+// stream is the state of a relay between two reads.
+type stream struct {
+	*run
+	split *sse.Splitter
+	ready bytes.Buffer // to be passed on now
+	end   []byte       // what ends the answer; nil: it has not arrived
+	noted time.Time    // when the usage was last put on the ledger
+}
+
+// take sorts what was read into what is passed on now and what ends the answer.
+// A compressed answer is only looked at: its bytes pass as they came, but for
+// those that bring the end.
+func (s *stream) take(p []byte) {
+	if s.decoder == nil {
+		s.events(p, func(raw []byte) { s.ready.Write(raw) })
+		if s.end != nil {
+			s.end = append(s.end, s.split.Rest()...) // what has begun after it
+		}
+		return
+	}
+	plain, err := s.decoder.Feed(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.opaque = true
+	}
+	s.events(plain, func([]byte) {})
+	if s.end != nil {
+		s.end = append([]byte(nil), p...)
+		return
+	}
+	s.ready.Write(p)
+}
+
+// events meters the events that are complete and gives those that pass to
+// `write`.
+func (s *stream) events(p []byte, write func(raw []byte)) {
+	_ = s.split.Feed(p, func(e sse.Event) error { // the callback never fails
+		verdict := pass
+		if e.Partial {
+			s.meter.Piece(len(e.Raw))
+		} else {
+			verdict = s.meter.Event(e.Name, e.Data)
+		}
+		switch {
+		case verdict == last, s.end != nil:
+			s.end = append(s.end, e.Raw...)
+		case verdict == pass:
+			write(e.Raw)
+		}
+		return nil
+	})
+}
+
+// blind passes a stream on that cannot be read. Whatever was read last is held
+// back until the next bytes come: it may be the end.
+func (r *run) blind(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
+	if err := sink.Start(resp.Status, r.header(resp, 0)); err != nil {
+		return r.abandon(ctx, err)
+	}
+	buf := make([]byte, fullRead)
+	var held []byte
+	for {
+		n, err := resp.Body.Read(buf)
+		r.alive()
+		if n > 0 && len(held) > 0 {
+			if err := sink.Write(held); err != nil {
+				return r.abandon(ctx, err)
+			}
+			held = held[:0]
+		}
+		held = append(held, buf[:n]...)
+		switch {
+		case errors.Is(err, io.EOF):
+			r.meter.Answer().Complete = true
+			return r.finish(ctx, sink, held, resp.Body)
+		case err != nil:
+			return r.broken(ctx, sink, nil, err)
 		}
 	}
 }
 
-// isLast says whether an event ends the answer: nothing of use follows it.
-func isLast(name []byte) bool {
-	return string(name) == "message_stop" || string(name) == "error"
-}
-
-// note puts the usage so far on the ledger.
-func (r *run) note() {
-	u, _ := r.meter.Usage()
-	cost, err := r.s.book.Cost(r.dep.Model, u, r.admit.StartedAt)
-	if err != nil {
-		cost = r.admit.Hold
+// note puts the usage so far on the ledger: at once when the input is known,
+// then from time to time.
+func (s *stream) note() {
+	a := s.meter.Answer()
+	now := s.s.now()
+	if !a.started || now.Sub(s.noted) < s.s.set.ProgressInterval {
+		return
 	}
-	r.ticket.Progress(&ledger.Progress{MessageID: r.meter.MessageID, Usage: u, Cost: cost})
+	s.noted = now
+	u, estimated := a.Usage()
+	u = s.plausible(u, estimated)
+	cost, _ := s.cost(u)
+	s.ticket.Progress(&ledger.Progress{MessageID: a.MessageID, Usage: u, Cost: min(cost, s.admit.Hold)})
 }
 
 // finish settles an answer whose last event has arrived and then releases that
 // event and whatever the upstream still sends.
-func (r *run) finish(ctx context.Context, sink Sink, last []byte, rest io.Reader) error {
+func (r *run) finish(ctx context.Context, sink Sink, end []byte, rest io.Reader) error {
 	status := ledger.Completed
-	if r.meter.ErrorType != "" {
+	if a := r.meter.Answer(); a.ErrorType != "" || !a.Complete {
 		status = ledger.Interrupted
 	}
 	if err := r.settle(ctx, status, nil); err != nil {
 		return ErrCut // the answer may not look complete
 	}
-	if err := sink.Write(last); err != nil {
+	if err := sink.Write(end); err != nil {
 		return err
 	}
 	tail, err := io.ReadAll(io.LimitReader(rest, maxErrorBody))
@@ -106,7 +186,7 @@ func (r *run) finish(ctx context.Context, sink Sink, last []byte, rest io.Reader
 func (r *run) broken(ctx context.Context, sink Sink, rest []byte, readErr error) error {
 	cause := context.Cause(ctx)
 	if cause == nil {
-		if len(rest) > 0 {
+		if len(rest) > 0 && r.decoder == nil {
 			_ = sink.Write(rest) // the half event that arrived; the cut follows
 		}
 		if err := r.settle(ctx, ledger.Interrupted, errUpstream(readErr)); err != nil {
@@ -118,16 +198,19 @@ func (r *run) broken(ctx context.Context, sink Sink, rest []byte, readErr error)
 	if err := r.settle(ctx, status, own); err != nil || own == nil {
 		return errors.Join(ErrCut, err)
 	}
-	var event bytes.Buffer
-	if err := sse.Write(&event, "error", own.Body(r.call.RequestID)); err != nil {
-		return errors.Join(ErrCut, err)
+	if r.decoder != nil || r.opaque {
+		return ErrCut // nothing can be added to a compressed stream
 	}
-	return sink.Write(event.Bytes())
+	return sink.Write(r.call.API.errorEvent(own, r.call.RequestID))
 }
 
-// abandon settles a stream whose client has gone. The upstream call is
-// cancelled at once; what was received is billed.
+// abandon settles a stream whose client has gone, or takes nothing any more. The
+// upstream call is cancelled at once; what was received is billed.
 func (r *run) abandon(ctx context.Context, gone error) error {
-	r.cancel(gone)
-	return errors.Join(gone, r.settle(ctx, ledger.Aborted, nil))
+	status := ledger.Aborted
+	if cause := context.Cause(ctx); cause != nil {
+		status, _ = ending(cause) // it was stopped while it waited for the client
+	}
+	r.halt(gone)
+	return errors.Join(gone, r.settle(ctx, status, nil))
 }

@@ -1,88 +1,193 @@
 package proxy
 
 import (
-	"hash/fnv"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
-// Router finds the deployment for a model name. It never changes.
+// Router finds the deployments for a model name. Its routing can be replaced
+// while requests run: each keeps the one that it began with.
 type Router struct {
-	exact     map[string][]Deployment
+	table   atomic.Pointer[table]
+	replace sync.Mutex
+}
+
+// table is a routing, ready for look-ups.
+type table struct {
+	Routing
+	exact     map[string][]target
 	wildcards []wildcard // longest prefix first
 	names     []string   // in the order of the configuration
+	health    map[string]*health
 }
 
 type wildcard struct {
-	prefix      string
-	deployments []Deployment
+	prefix  string
+	targets []target
 }
 
-// NewRouter makes a router over deployments in their order.
-func NewRouter(deployments []Deployment) *Router {
-	r := &Router{exact: map[string][]Deployment{}}
-	for _, d := range deployments {
-		prefix, wild := strings.CutSuffix(d.ModelName, "*")
-		if !wild {
-			if r.exact[d.ModelName] == nil {
-				r.names = append(r.names, d.ModelName)
+// target is a deployment and how it does.
+type target struct {
+	Deployment
+	health *health
+}
+
+// NewRouter makes a router.
+func NewRouter(r Routing) *Router {
+	router := &Router{}
+	router.Replace(r)
+	return router
+}
+
+// Replace puts another routing in place. A deployment whose settings are the
+// same keeps its health.
+func (r *Router) Replace(routing Routing) {
+	r.replace.Lock()
+	defer r.replace.Unlock()
+	var before map[string]*health
+	if old := r.table.Load(); old != nil {
+		before = old.health
+	}
+	r.table.Store(newTable(routing, before))
+}
+
+func newTable(routing Routing, before map[string]*health) *table {
+	t := &table{Routing: routing, exact: map[string][]target{}, health: map[string]*health{}}
+	for _, d := range routing.Deployments {
+		h := before[identity(d)]
+		if h == nil {
+			h = &health{}
+		}
+		t.health[identity(d)] = h
+		t.add(target{d, h})
+	}
+	slices.SortStableFunc(t.wildcards, func(a, b wildcard) int { return len(b.prefix) - len(a.prefix) })
+	return t
+}
+
+func (t *table) add(d target) {
+	prefix, wild := strings.CutSuffix(d.ModelName, "*")
+	if !wild {
+		if t.exact[d.ModelName] == nil {
+			t.names = append(t.names, d.ModelName)
+		}
+		t.exact[d.ModelName] = append(t.exact[d.ModelName], d)
+		return
+	}
+	i := slices.IndexFunc(t.wildcards, func(w wildcard) bool { return w.prefix == prefix })
+	if i < 0 {
+		t.wildcards = append(t.wildcards, wildcard{prefix: prefix})
+		i = len(t.wildcards) - 1
+	}
+	t.wildcards[i].targets = append(t.wildcards[i].targets, d)
+}
+
+// identity is what a deployment's health belongs to: it and its real key.
+func identity(d Deployment) string {
+	sum := sha256.Sum256([]byte(d.APIBase + "\n" + d.APIKey.Reveal()))
+	return d.ID + "\n" + string(sum[:])
+}
+
+// targets are the deployments behind a name. The bare name and the one with a
+// provider prefix ("anthropic/") are the same; an exact name wins over a
+// wildcard.
+func (t *table) targets(model string, provider Provider) []target {
+	if alias, ok := t.Aliases[model]; ok {
+		model = alias
+	}
+	prefix := string(provider) + "/"
+	bare := strings.TrimPrefix(model, prefix)
+	for _, name := range []string{model, bare, prefix + bare} {
+		if ts := speaking(provider, t.exact[name]); len(ts) > 0 {
+			return ts
+		}
+	}
+	for _, w := range t.wildcards {
+		for _, name := range []string{model, bare, prefix + bare} {
+			rest, ok := strings.CutPrefix(name, w.prefix)
+			if !ok || rest == "" {
+				continue
 			}
-			r.exact[d.ModelName] = append(r.exact[d.ModelName], d)
-			continue
-		}
-		i := slices.IndexFunc(r.wildcards, func(w wildcard) bool { return w.prefix == prefix })
-		if i < 0 {
-			r.wildcards = append(r.wildcards, wildcard{prefix: prefix})
-			i = len(r.wildcards) - 1
-		}
-		r.wildcards[i].deployments = append(r.wildcards[i].deployments, d)
-	}
-	slices.SortStableFunc(r.wildcards, func(a, b wildcard) int { return len(b.prefix) - len(a.prefix) })
-	return r
-}
-
-// Route finds the deployment that serves a model for a session. The bare name
-// and the one with a provider prefix ("anthropic/") are the same; an exact name
-// wins over a wildcard. A session stays on one deployment of several, so that
-// its prompt cache stays warm.
-func (r *Router) Route(model, session string) (Deployment, bool) {
-	bare := strings.TrimPrefix(model, providerPrefix)
-	for _, name := range []string{model, bare, providerPrefix + bare} {
-		if ds := r.exact[name]; len(ds) > 0 {
-			return pick(ds, session), true
-		}
-	}
-	for _, w := range r.wildcards {
-		for _, name := range []string{model, bare} {
-			if rest, ok := strings.CutPrefix(name, w.prefix); ok {
-				return pick(w.deployments, session).matched(rest), true
+			if ts := speaking(provider, w.targets); len(ts) > 0 {
+				return matched(ts, rest)
 			}
 		}
 	}
-	return Deployment{}, false
+	return nil
 }
 
-const providerPrefix = "anthropic/"
-
-// matched puts what a wildcard stood for into the deployment's model.
-func (d Deployment) matched(rest string) Deployment {
-	if prefix, ok := strings.CutSuffix(d.Model, "*"); ok {
-		d.Model = strings.TrimPrefix(prefix+rest, providerPrefix)
+func speaking(provider Provider, ts []target) []target {
+	if !slices.ContainsFunc(ts, func(d target) bool { return d.Provider != provider }) {
+		return ts
 	}
-	return d
+	return slices.DeleteFunc(slices.Clone(ts), func(d target) bool { return d.Provider != provider })
 }
 
-func pick(ds []Deployment, session string) Deployment {
-	if len(ds) == 1 {
-		return ds[0]
+// matched puts what a wildcard stood for into the deployments' models.
+func matched(ts []target, rest string) []target {
+	out := slices.Clone(ts)
+	for i := range out {
+		if prefix, ok := strings.CutSuffix(out[i].Model, "*"); ok {
+			out[i].Model = strings.TrimPrefix(prefix+rest, string(out[i].Provider)+"/")
+		}
 	}
-	h := fnv.New32a()
-	h.Write([]byte(session))             // a hash never fails
-	return ds[h.Sum32()%uint32(len(ds))] // a handful
+	return out
 }
 
-// Names lists the names that clients may send, without wildcards.
-func (r *Router) Names() []string { return r.names }
+// preferred sorts deployments as a session prefers them: by order, and within
+// one by weighted rendezvous hashing, so that a session stays where its prompt
+// cache is warm, shares follow the weights, and a deployment that goes or comes
+// moves no other session than its own.
+func preferred(ts []target, session string) []target {
+	if len(ts) == 1 {
+		return ts
+	}
+	out := slices.Clone(ts)
+	scores := make(map[string]float64, len(out))
+	for _, d := range out {
+		scores[d.ID] = score(d, session)
+	}
+	slices.SortStableFunc(out, func(a, b target) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(scores[b.ID], scores[a.ID]))
+	})
+	return out
+}
+
+func score(d target, session string) float64 {
+	if d.Weight <= 0 {
+		return math.Inf(-1)
+	}
+	sum := sha256.Sum256([]byte(session + "\n" + d.ID))
+	u := float64(binary.BigEndian.Uint64(sum[:])>>11+1) / (1<<53 + 1) // in (0, 1)
+	return -float64(d.Weight) / math.Log(u)
+}
+
+// holder finds the deployment of an id among all that speak for a provider.
+func (t *table) holder(id string, among []target) (target, bool) {
+	i := slices.IndexFunc(among, func(d target) bool { return d.ID == id })
+	if i < 0 {
+		return target{}, false
+	}
+	return among[i], true
+}
+
+// Conditions counts the deployments by condition.
+func (r *Router) Conditions(now time.Time) map[Condition]int {
+	counts := map[Condition]int{}
+	t := r.table.Load()
+	for _, d := range t.Deployments {
+		c, _ := t.health[identity(d)].condition(&d, now)
+		counts[c]++
+	}
+	return counts
+}
 
 // mayUse says whether a key's lists allow a model. An empty list allows all;
 // so do LiteLLM's words for that.
@@ -94,15 +199,25 @@ func allows(list []string, model string) bool {
 	if len(list) == 0 {
 		return true
 	}
-	bare := strings.TrimPrefix(model, providerPrefix)
+	bare := bareName(model)
 	for _, allowed := range list {
 		if allowed == "all-team-models" || allowed == "all-proxy-models" {
 			return true
 		}
-		prefix, wild := strings.CutSuffix(strings.TrimPrefix(allowed, providerPrefix), "*")
+		prefix, wild := strings.CutSuffix(bareName(allowed), "*")
 		if wild && strings.HasPrefix(bare, prefix) || !wild && bare == prefix {
 			return true
 		}
 	}
 	return false
+}
+
+// bareName is a model's name without its provider.
+func bareName(model string) string {
+	for _, p := range []Provider{Anthropic, OpenAI} {
+		if bare, ok := strings.CutPrefix(model, string(p)+"/"); ok {
+			return bare
+		}
+	}
+	return model
 }

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -15,29 +17,38 @@ type Running struct {
 	// stops holds the newest revision at which a key or team was stopped, so
 	// that a request that was verified before and comes after is caught.
 	stops map[string]int64
+	// floor is the revision at which the watch of stops began: what was stopped
+	// before it was not told.
+	floor int64
+	// cutExhausted ends what a team has begun when its credits are used up.
+	cutExhausted bool
 }
 
 type runningRequest struct {
-	keyID, teamID string
-	cancel        context.CancelCauseFunc
+	key    *Key
+	cancel context.CancelCauseFunc
 }
 
-// NewRunning makes an empty registry.
-func NewRunning() *Running {
-	return &Running{runs: map[int64]runningRequest{}, stops: map[string]int64{}}
+// NewRunning makes an empty registry. A team whose credits are used up finishes
+// what it has begun, unless cutExhausted says otherwise.
+func NewRunning(cutExhausted bool) *Running {
+	return &Running{runs: map[int64]runningRequest{}, stops: map[string]int64{}, cutExhausted: cutExhausted}
 }
 
 // Add notes a request; remove it when it has ended. It fails when the key or
-// its team was stopped after the key was verified.
+// its team was stopped after the key was verified, or that cannot be known.
 func (r *Running) Add(k *Key, cancel context.CancelCauseFunc) (remove func(), err *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stops["key:"+k.KeyID] > k.Revision || k.TeamID != "" && r.stops["team:"+k.TeamID] > k.Revision {
 		return nil, errKey()
 	}
+	if k.Revision < r.floor {
+		return nil, errOverloaded(nil)
+	}
 	r.nextID++
 	id := r.nextID
-	r.runs[id] = runningRequest{k.KeyID, k.TeamID, cancel}
+	r.runs[id] = runningRequest{k, cancel}
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -49,8 +60,7 @@ func (r *Running) Add(k *Key, cancel context.CancelCauseFunc) (remove func(), er
 // not in use any more.
 const maxStops = 100_000
 
-// Stop ends the requests of keys and teams that were stopped at a revision. A
-// team whose credits are used up finishes what it has begun.
+// Stop ends the requests of keys and teams that were stopped at a revision.
 func (r *Running) Stop(keyIDs, teamIDs []string, revision int64, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,19 +70,46 @@ func (r *Running) Stop(keyIDs, teamIDs []string, revision int64, reason string) 
 	keys, teams := map[string]bool{}, map[string]bool{}
 	for _, id := range keyIDs {
 		keys[id] = true
-		r.stops["key:"+id] = revision
+		r.stops["key:"+id] = max(r.stops["key:"+id], revision)
 	}
-	if reason != "exhausted" {
+	if reason != "exhausted" || r.cutExhausted {
 		for _, id := range teamIDs {
 			teams[id] = true
-			r.stops["team:"+id] = revision
+			r.stops["team:"+id] = max(r.stops["team:"+id], revision)
 		}
 	}
 	for _, run := range r.runs {
-		if keys[run.keyID] || run.teamID != "" && teams[run.teamID] {
+		if keys[run.key.KeyID] || run.key.TeamID != "" && teams[run.key.TeamID] {
 			run.cancel(&StopError{Reason: reason})
 		}
 	}
+}
+
+// From begins anew at a revision: a request whose key was verified before it may
+// not be added any more. It returns the keys of those that run, each once: they may
+// have been stopped unseen.
+func (r *Running) From(revision int64) []*Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.stops) // they may be of a key store that was restored to before them
+	r.floor = revision
+	return r.keys()
+}
+
+// Keys are those of the requests that run, each once.
+func (r *Running) Keys() []*Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keys()
+}
+
+// keys is Keys. The caller holds mu.
+func (r *Running) keys() []*Key {
+	keys := map[string]*Key{}
+	for _, run := range r.runs {
+		keys[run.key.Token] = run.key
+	}
+	return slices.Collect(maps.Values(keys))
 }
 
 // Shutdown ends every request that still runs.

@@ -3,43 +3,65 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
-// Request is what the proxy needs to know of a Messages body.
+// Request is what the proxy needs to know of a body.
 type Request struct {
-	Model     string
-	Stream    bool
-	MaxTokens int64 // 0: not given
-	Fast      bool  // asks for fast mode
-	// modelAt is where the model's JSON string stands in the body, quotes
-	// included.
-	modelAt [2]int
+	Model       string
+	Stream      bool
+	MaxTokens   int64  // 0: not given
+	Answers     int64  // OpenAI's n; 0: not given
+	Fast        bool   // asks for fast mode
+	ServiceTier string // asked for
+	ClientUser  string // metadata.user_id; empty: not given
+	// Previous is the answer that the request continues, which only its own
+	// deployment knows; empty: none.
+	Previous string
+	// Held says that the upstream keeps the conversation, so that a later request
+	// may continue it.
+	Held bool
+	// HideUsage says that the client of a stream did not ask for its usage.
+	HideUsage bool
+
+	api API
+	// modelAt and optionsAt are where the values of model and stream_options stand
+	// in the body; 0, 0: not given.
+	modelAt, optionsAt span
+}
+
+// span is a part of the body.
+type span struct{ from, to int }
+
+// scanned are the fields that the proxy reads, by API.
+var scanned = map[API][]string{
+	Messages:        {"model", "stream", "max_tokens", "speed", "service_tier", "thread", "metadata"},
+	ChatCompletions: {"model", "stream", "max_tokens", "max_completion_tokens", "n", "service_tier", "stream_options"},
+	Responses:       {"model", "stream", "max_output_tokens", "service_tier", "previous_response_id", "store"},
 }
 
 // Scan finds the fields at the top level of a body without decoding the rest.
 // The body must be one valid JSON object and may not name a field twice that
 // the proxy reads: the upstream could take the other one.
-func Scan(body []byte) (Request, *Error) {
-	var r Request
+func Scan(api API, body []byte) (Request, *Error) {
+	r := Request{api: api, Held: api == Responses}
 	if len(bytes.TrimLeft(body, " \t\r\n")) == 0 {
 		return r, errBody("the request body is empty; a JSON object is needed")
 	}
-	if !json.Valid(body) {
+	if !validJSON(body) {
 		return r, errBody("the request body is not valid JSON")
 	}
-	seen := map[string]bool{}
-	err := eachField(body, func(name string, from, to int) *Error {
-		switch name {
-		case "model", "stream", "max_tokens", "speed":
-		default:
+	var seen []string
+	err := eachField(body, func(name string, at span) *Error {
+		if !slices.Contains(scanned[api], name) {
 			return nil
 		}
-		if seen[name] {
+		if slices.Contains(seen, name) {
 			return errBody(name + ": given twice")
 		}
-		seen[name] = true
-		return r.take(name, body[from:to], from)
+		seen = append(seen, name)
+		return r.take(name, body[at.from:at.to], at)
 	})
 	if err != nil {
 		return r, err
@@ -47,51 +69,147 @@ func Scan(body []byte) (Request, *Error) {
 	if r.Model == "" {
 		return r, errBody("model: Field required")
 	}
+	r.HideUsage = api == ChatCompletions && r.Stream && !asksForUsage(body[r.optionsAt.from:r.optionsAt.to])
 	return r, nil
 }
 
-func (r *Request) take(name string, value []byte, at int) *Error {
+func (r *Request) take(name string, value []byte, at span) *Error {
+	absent := string(value) == "null"
 	switch name {
 	case "model":
 		if json.Unmarshal(value, &r.Model) != nil || r.Model == "" {
 			return errBody("model: Input should be a valid string")
 		}
-		r.modelAt = [2]int{at, at + len(value)}
+		r.modelAt = at
 	case "stream":
-		if string(value) != "null" && json.Unmarshal(value, &r.Stream) != nil {
+		if !absent && json.Unmarshal(value, &r.Stream) != nil {
 			return errBody("stream: Input should be a valid boolean")
 		}
-	case "max_tokens":
+	case "max_tokens", "max_completion_tokens", "max_output_tokens", "n":
 		n, err := strconv.ParseInt(string(value), 10, 64)
-		if err != nil || n < 1 {
-			return errBody("max_tokens: Input should be a positive integer")
+		if (err != nil || n < 1) && (!absent || r.api == Messages) {
+			return errBody(name + ": Input should be a positive integer")
 		}
-		r.MaxTokens = n
+		if name == "n" {
+			r.Answers = n
+		} else {
+			r.MaxTokens = max(r.MaxTokens, n)
+		}
 	case "speed":
 		r.Fast = string(value) == `"fast"`
+	case "service_tier":
+		_ = json.Unmarshal(value, &r.ServiceTier) // whatever else it is, the upstream says
+	case "metadata":
+		var m struct {
+			UserID string `json:"user_id"`
+		}
+		_ = json.Unmarshal(value, &m) // whatever else it is, the upstream says
+		r.ClientUser = m.UserID
+	case "thread":
+		return r.takeThread(value)
+	case "previous_response_id":
+		_ = json.Unmarshal(value, &r.Previous) // as above
+	case "store":
+		r.Held = string(value) != "false"
+	case "stream_options":
+		r.optionsAt = at
 	}
 	return nil
 }
 
-// WithModel returns the body with another model name in place of its own, and
-// every other byte where it was. The body itself is not changed.
-func (r Request) WithModel(body []byte, model string) []byte {
-	if model == r.Model {
+// takeThread reads {"type":"create"} or
+// {"type":"continue","previous_message_id":"msg_…"}.
+func (r *Request) takeThread(value []byte) *Error {
+	var t *struct {
+		Type     string `json:"type"`
+		Previous string `json:"previous_message_id"`
+	}
+	if json.Unmarshal(value, &t) != nil {
+		return errBody("thread: Input should be an object")
+	}
+	if t == nil {
+		return nil
+	}
+	r.Held = true
+	if t.Type == "continue" {
+		if t.Previous == "" {
+			return errBody("thread.previous_message_id: Field required")
+		}
+		r.Previous = t.Previous
+	}
+	return nil
+}
+
+// asksForUsage says whether a value of stream_options has include_usage.
+func asksForUsage(options []byte) bool {
+	var o struct {
+		IncludeUsage bool `json:"include_usage"`
+	}
+	return json.Unmarshal(options, &o) == nil && o.IncludeUsage
+}
+
+// ForUpstream returns the body as the upstream gets it: with another model name
+// in place of its own, if that differs, and with the usage of a stream asked
+// for. Every other byte stays where it was, and the body itself is not changed.
+func (r Request) ForUpstream(body []byte, model string) []byte {
+	type edit struct {
+		at   span
+		text string
+	}
+	var edits []edit
+	if model != r.Model {
+		edits = append(edits, edit{r.modelAt, string(encode(model))})
+	}
+	if r.HideUsage {
+		at, text := r.askForUsage(body)
+		edits = append(edits, edit{at, text})
+	}
+	if len(edits) == 0 {
 		return body
 	}
-	name, err := json.Marshal(model)
-	if err != nil {
-		return body // cannot happen: strings always marshal
+	slices.SortFunc(edits, func(a, b edit) int { return a.at.from - b.at.from })
+	out := make([]byte, 0, len(body)+128)
+	done := 0
+	for _, e := range edits {
+		out = append(append(out, body[done:e.at.from]...), e.text...)
+		done = e.at.to
 	}
-	out := make([]byte, 0, len(body)+len(name))
-	out = append(out, body[:r.modelAt[0]]...)
-	out = append(out, name...)
-	return append(out, body[r.modelAt[1]:]...)
+	return append(out, body[done:]...)
+}
+
+// askForUsage is the edit that adds stream_options.include_usage.
+func (r Request) askForUsage(body []byte) (span, string) {
+	options := body[r.optionsAt.from:r.optionsAt.to]
+	if len(options) == 0 {
+		at := skipSpace(body, 0) + 1
+		return span{at, at}, `"stream_options":{"include_usage":true},`
+	}
+	if options[0] != '{' {
+		return r.optionsAt, `{"include_usage":true}`
+	}
+	var found *span
+	fields := 0
+	_ = eachField(options, func(name string, at span) *Error { // the callback never fails
+		fields++
+		if name == "include_usage" {
+			found = &span{r.optionsAt.from + at.from, r.optionsAt.from + at.to}
+		}
+		return nil
+	})
+	at := r.optionsAt.from + 1
+	switch {
+	case found != nil:
+		return *found, "true"
+	case fields == 0:
+		return span{at, at}, `"include_usage":true`
+	default:
+		return span{at, at}, `"include_usage":true,`
+	}
 }
 
 // eachField calls f for every field of a valid JSON object at the top level,
 // with the place of its value.
-func eachField(body []byte, f func(name string, from, to int) *Error) *Error {
+func eachField(body []byte, f func(name string, at span) *Error) *Error {
 	i := skipSpace(body, 0)
 	if body[i] != '{' {
 		return errBody("the request body must be a JSON object")
@@ -102,7 +220,7 @@ func eachField(body []byte, f func(name string, from, to int) *Error) *Error {
 		name := fieldName(body[i:end])
 		from := skipSpace(body, skipSpace(body, end)+1) // past the colon
 		to := skipValue(body, from)
-		if err := f(name, from, to); err != nil {
+		if err := f(name, span{from, to}); err != nil {
 			return err
 		}
 		if i = skipSpace(body, to); body[i] == ',' {
@@ -159,11 +277,17 @@ func skipValue(b []byte, i int) int {
 	}
 }
 
+// skipString returns the end of the valid string that begins at i.
 func skipString(b []byte, i int) int {
-	for i++; b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
+	first := i + 1
+	for i = first; ; i++ {
+		i += bytes.IndexByte(b[i:], '"')
+		slashes := i
+		for slashes > first && b[slashes-1] == '\\' {
+			slashes--
+		}
+		if (i-slashes)%2 == 0 {
+			return i + 1
 		}
 	}
-	return i + 1
 }

@@ -33,12 +33,12 @@ func TestScan(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Scan([]byte(tt.body))
+			got, err := Scan(Messages, []byte(tt.body))
 			message := ""
 			if err != nil {
 				message = err.Message
 			}
-			got.modelAt = [2]int{}
+			got.modelAt = span{}
 			if message != tt.err || err == nil && got != tt.want {
 				t.Errorf("Scan(%s) = %+v, %q, want %+v, %q", tt.body, got, message, tt.want, tt.err)
 			}
@@ -46,15 +46,15 @@ func TestScan(t *testing.T) {
 	}
 }
 
-func TestWithModelMovesNothingElse(t *testing.T) {
+func TestForUpstreamMovesNothingElse(t *testing.T) {
 	t.Parallel()
 	body := []byte(`{"big":12345678901234567890, "model" : "anthropic/x","é":"\ud83d"}`)
 	before := bytes.Clone(body)
-	r, err := Scan(body)
+	r, err := Scan(Messages, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(r.WithModel(body, "x")), `{"big":12345678901234567890, "model" : "x","é":"\ud83d"}`; got != want {
+	if got, want := string(r.ForUpstream(body, "x")), `{"big":12345678901234567890, "model" : "x","é":"\ud83d"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if !bytes.Equal(body, before) {
@@ -67,7 +67,7 @@ func FuzzScan(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := Scan(body)
+		r, err := Scan(Messages, body)
 		if err != nil {
 			return
 		}
@@ -79,9 +79,9 @@ func FuzzScan(f *testing.F) {
 		if e := json.Unmarshal(fields["model"], &model); e != nil || model != r.Model {
 			t.Errorf("Scan says model %q, the decoder %q", r.Model, model)
 		}
-		changed := r.WithModel(body, r.Model+"x")
+		changed := r.ForUpstream(body, r.Model+"x")
 		if e := json.Unmarshal(changed, &fields); e != nil || !json.Valid(changed) {
-			t.Errorf("WithModel broke the body: %s", changed)
+			t.Errorf("ForUpstream broke the body: %s", changed)
 		}
 	})
 }

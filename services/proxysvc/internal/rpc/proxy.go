@@ -3,15 +3,20 @@ package rpc
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/api/httpbody"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/id"
@@ -33,14 +38,76 @@ type Proxy struct {
 	proxyv1.UnimplementedProxyServiceServer
 	svc    *proxy.Service
 	ledger Reader
+	keys   keysv1.KeyServiceClient
+	trust  time.Duration
 }
 
-// NewProxy makes the service.
-func NewProxy(svc *proxy.Service, r Reader) *Proxy { return &Proxy{svc: svc, ledger: r} }
+// NewProxy makes the service. trust is how long replicas may go on taking a key
+// that they were not told of.
+func NewProxy(svc *proxy.Service, r Reader, keys keysv1.KeyServiceClient, trust time.Duration) *Proxy {
+	return &Proxy{svc: svc, ledger: r, keys: keys, trust: trust}
+}
+
+const (
+	// patience is how long EndSession waits for requests to be settled.
+	patience = 10 * time.Second
+	// admission is how long EndSession gives a request from when its key was taken
+	// until it is on the ledger. While Postgres is slow it may take up to
+	// AdmitTimeout; such a request is charged, but not in the answer.
+	admission = 500 * time.Millisecond
+)
+
+// EndSession implements ProxyService. Revoking the keys ends their streams on
+// every replica; each settles its own. Where a key was live, a replica may have
+// taken a request with it that is not on the ledger yet.
+func (p *Proxy) EndSession(ctx context.Context, r *proxyv1.EndSessionRequest) (*proxyv1.EndSessionResponse, error) {
+	if r.GetUserId() == "" {
+		return nil, fault.Errorf(fault.Invalid, "user_id is required")
+	}
+	revoked, err := p.keys.RevokeKeys(ctx, &keysv1.RevokeKeysRequest{UserId: r.GetUserId()})
+	if err != nil && status.Code(err) != codes.NotFound {
+		return nil, err
+	}
+	sure := time.Now()
+	if len(revoked.GetKeys()) > 0 {
+		sure = sure.Add(p.trust + admission)
+	}
+	all, err := p.keys.ListKeys(ctx, &keysv1.ListKeysRequest{UserId: r.GetUserId(), IncludeEnded: true, IncludeTotal: true, PageSize: 1})
+	if err != nil {
+		return nil, err
+	}
+	sum, err := p.settled(ctx, r.GetUserId(), sure)
+	if err != nil {
+		return nil, err
+	}
+	return &proxyv1.EndSessionResponse{
+		Keys: int32(all.GetTotalCount()), Requests: sum.Requests, CostNanoUsd: int64(sum.Spent), OpenRequests: sum.OpenRequests,
+	}, nil
+}
+
+// settled waits until no request of a session is open at an instant after sure, or
+// patience is over.
+func (p *Proxy) settled(ctx context.Context, userID string, sure time.Time) (ledger.Summary, error) {
+	end := time.Now().Add(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now := time.Now()
+		sum, err := p.ledger.Summary(ctx, ledger.AccountID{Kind: ledger.KindUser, ID: userID})
+		if err != nil || sum.OpenRequests == 0 && !now.Before(sure) || now.After(end) {
+			return sum, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return sum, ctx.Err()
+		}
+	}
+}
 
 // CreateMessage implements ProxyService.
 func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.ServerStreamingServer[proxyv1.CreateMessageResponse]) error {
-	c := call(stream.Context(), r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
+	c := call(stream.Context(), "/v1/messages", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
 	sink := &sink{send: func(b *httpbody.HttpBody) error {
 		return stream.Send(&proxyv1.CreateMessageResponse{Body: b})
 	}}
@@ -53,7 +120,7 @@ func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.Serve
 
 // CountTokens implements ProxyService.
 func (p *Proxy) CountTokens(ctx context.Context, r *proxyv1.CountTokensRequest) (*proxyv1.CountTokensResponse, error) {
-	c := call(ctx, r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
+	c := call(ctx, "/v1/messages/count_tokens", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
 	resp := &proxyv1.CountTokensResponse{}
 	err := p.svc.CountTokens(ctx, c, &sink{send: func(b *httpbody.HttpBody) error {
 		resp.Body = b
@@ -67,7 +134,7 @@ func (p *Proxy) CountTokens(ctx context.Context, r *proxyv1.CountTokensRequest) 
 
 // ListModels implements ProxyService.
 func (p *Proxy) ListModels(ctx context.Context, _ *proxyv1.ListModelsRequest) (*proxyv1.ListModelsResponse, error) {
-	names, err := p.svc.Models(ctx, call(ctx, nil, "", nil))
+	names, err := p.svc.Models(ctx, call(ctx, "/v1/models", nil, "", nil))
 	if err != nil {
 		return nil, toFault(err)
 	}
@@ -99,7 +166,7 @@ func (p *Proxy) ListOpenRequests(ctx context.Context, r *proxyv1.ListOpenRequest
 }
 
 // call makes a domain call out of a gRPC one.
-func call(ctx context.Context, body *httpbody.HttpBody, version string, beta []string) proxy.Call {
+func call(ctx context.Context, path string, body *httpbody.HttpBody, version string, beta []string) proxy.Call {
 	md, _ := metadata.FromIncomingContext(ctx)
 	h := proxy.Header{}
 	for _, name := range []string{"authorization", "x-api-key", "user-agent"} {
@@ -114,7 +181,20 @@ func call(ctx context.Context, body *httpbody.HttpBody, version string, beta []s
 	if len(beta) > 0 {
 		h.Set("Anthropic-Beta", strings.Join(beta, ","))
 	}
-	return proxy.Call{RequestID: id.New("req_", time.Now()), Key: proxy.KeyFrom(h), Header: h, Body: body.GetData()}
+	return proxy.Call{Path: path, From: fromOf(ctx), RequestID: id.New("req_", time.Now()), Key: proxy.KeyFrom(h), Header: h, Body: body.GetData()}
+}
+
+// fromOf is the address of a gRPC caller; invalid: not known.
+func fromOf(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	at, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
 }
 
 // sink passes an answer on over gRPC.
@@ -123,6 +203,9 @@ type sink struct {
 	contentType string
 	status      string
 }
+
+// Stop implements proxy.Sink: the stream ends with its context.
+func (s *sink) Stop() {}
 
 // Start implements proxy.Sink.
 func (s *sink) Start(status int, h proxy.Header) error {

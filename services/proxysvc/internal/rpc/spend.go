@@ -30,11 +30,15 @@ type Reader interface {
 // Spend implements SpendService.
 type Spend struct {
 	proxyv1.UnimplementedSpendServiceServer
-	ledger Reader
+	ledger    Reader
+	book      *pricing.Book
+	corrector *ledger.Corrector
 }
 
 // NewSpend makes the service.
-func NewSpend(r Reader) *Spend { return &Spend{ledger: r} }
+func NewSpend(r Reader, book *pricing.Book, c *ledger.Corrector) *Spend {
+	return &Spend{ledger: r, book: book, corrector: c}
+}
 
 // ListLogs implements SpendService.
 func (s *Spend) ListLogs(ctx context.Context, r *proxyv1.ListLogsRequest) (*proxyv1.ListLogsResponse, error) {
@@ -227,6 +231,7 @@ var statuses = map[ledger.Status]proxyv1.SpendStatus{
 	ledger.Aborted:     proxyv1.SpendStatus_SPEND_STATUS_ABORTED,
 	ledger.Stopped:     proxyv1.SpendStatus_SPEND_STATUS_STOPPED,
 	ledger.Abandoned:   proxyv1.SpendStatus_SPEND_STATUS_ABANDONED,
+	ledger.Adjusted:    proxyv1.SpendStatus_SPEND_STATUS_ADJUSTED,
 }
 
 func rowToWire(r ledger.Row) *proxyv1.SpendRow {
@@ -235,9 +240,12 @@ func rowToWire(r ledger.Row) *proxyv1.SpendRow {
 		KeyId: r.KeyID, Token: r.Token, TeamId: r.TeamID, UserId: r.UserID, ModelGroup: r.ModelGroup, Model: r.Model, ModelId: r.ModelID,
 		Usage: usageToWire(r.Usage), CostNanoUsd: int64(r.Cost), PriceVersion: r.PriceVersion,
 		Status: statuses[r.Status], Estimated: r.Estimated, Stream: r.Stream, StopReason: r.StopReason,
-		HttpStatus: int32(r.HTTPStatus), ErrorType: r.ErrorType, // three digits
+		HttpStatus: int32(r.HTTPStatus), ErrorType: r.ErrorType, Retries: int32(r.Retries), // few digits
 		StartedAt: timestamppb.New(r.StartedAt), EndedAt: timestamppb.New(r.EndedAt),
-		Tags: r.Tags, UserAgent: r.UserAgent,
+		Tags: r.Tags, UserAgent: r.UserAgent, Adjusts: r.Adjusts, Client: r.Client, CostBreakdownNanoUsd: map[string]int64{},
+	}
+	for pool, cost := range r.Breakdown {
+		out.CostBreakdownNanoUsd[pool] = int64(cost)
 	}
 	if !r.FirstByteAt.IsZero() {
 		out.FirstByteAt = timestamppb.New(r.FirstByteAt)
@@ -250,5 +258,6 @@ func usageToWire(u pricing.Usage) *proxyv1.Usage {
 		InputTokens: u.InputTokens, OutputTokens: u.OutputTokens, CacheReadInputTokens: u.CacheReadTokens,
 		CacheWrite_5MInputTokens: u.CacheWrite5mTokens, CacheWrite_1HInputTokens: u.CacheWrite1hTokens,
 		WebSearchRequests: u.WebSearchRequests, Speed: u.Speed, InferenceGeo: u.InferenceGeo, ServiceTier: u.ServiceTier,
+		ReasoningTokens: u.ReasoningTokens,
 	}
 }

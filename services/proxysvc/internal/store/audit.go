@@ -14,16 +14,20 @@ func (s *Store) Audit(ctx context.Context) (ledger.Audit, error) {
 	var a ledger.Audit
 	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
-			select (select count(*) from spend.logs), (select count(*) from spend.spend_logs),
-			  (select coalesce(sum(cost_nano_usd), 0) from spend.spend_logs),
+			select (select count(*) from spend.logs),
+			  (select count(*) from spend.spend_logs) + (select coalesce(sum(rows), 0)::bigint from spend.detached),
+			  (select coalesce(sum(cost_nano_usd), 0) from spend.spend_logs) + (select coalesce(sum(cost_nano_usd), 0) from spend.detached),
 			  (select count(*) from spend.open_requests), (select coalesce(sum(held_nano_usd), 0) from spend.open_requests)`).
 			Scan(&a.Logs, &a.Rows, &a.Cost, &a.OpenRequests, &a.Held)
 		if err != nil {
 			return err
 		}
 		rows, _ := tx.Query(ctx, `
-			select team_id, count(*) as requests, sum(cost_nano_usd)::bigint as cost
-			from spend.spend_logs group by team_id order by team_id`)
+			select id as team_id, sum(requests)::bigint as requests, sum(cost_nano_usd)::bigint as cost
+			from spend.account_totals where kind = 'team' group by id
+			union all
+			select '', count(*), sum(cost_nano_usd)::bigint from spend.spend_logs where team_id = '' having count(*) > 0
+			order by team_id`)
 		if a.Teams, err = pgx.CollectRows(rows, pgx.RowToStructByName[ledger.TeamSpend]); err != nil {
 			return err
 		}
@@ -39,10 +43,12 @@ func (s *Store) Audit(ctx context.Context) (ledger.Audit, error) {
 
 // faults lists every fault as a sentence.
 const faults = `
-select format('log %s should have rows 1 to %s and has %s from %s to %s', l.log_id, l.last_seq, count(r.seq), min(r.seq), max(r.seq))
-from spend.logs l left join spend.spend_logs r on r.log_id = l.log_id
-group by l.log_id, l.last_seq
-having count(r.seq) <> l.last_seq or coalesce(max(r.seq), 0) <> l.last_seq or coalesce(min(r.seq), 1) <> 1
+select format('log %s should have rows 1 to %s and has %s from %s to %s, and %s detached',
+              l.log_id, l.last_seq, r.n, r.first, r.last, d.n)
+from spend.logs l,
+  lateral (select count(*) as n, min(seq) as first, max(seq) as last from spend.spend_logs where log_id = l.log_id) r,
+  lateral (select coalesce(sum(rows), 0) as n, max(last_seq) as last from spend.detached where log_id = l.log_id) d
+where r.n + d.n <> l.last_seq or greatest(r.last, d.last, 0) <> l.last_seq or d.n = 0 and coalesce(r.first, 1) <> 1
 union all
 select format('row %s of log %s belongs to no log', r.seq, r.log_id)
 from spend.spend_logs r where not exists (select from spend.logs l where l.log_id = r.log_id)
@@ -57,18 +63,25 @@ select format('%s %s: totals say %s nano-dollars on %s in log %s, the rows %s', 
               t.cost_nano_usd, coalesce(t.day, r.day), coalesce(t.log_id, r.log_id), r.cost)
 from spend.account_totals t
 full join (
-  select v.kind, v.id, log_id, day, sum(cost_nano_usd) as cost, count(*) as requests
-  from spend.spend_logs, lateral (values ('key', key_id), ('team', team_id), ('user', user_id), ('model', model)) v (kind, id)
+  select v.kind, v.id, log_id, day, sum(cost_nano_usd) as cost, count(*) filter (where adjusts = '') as requests
+  from spend.spend_logs, lateral (
+    values ('key', key_id), ('team', team_id), ('user', user_id), ('model', model),
+           ('team_model', case when team_id <> '' then team_id || E'\n' || model else '' end)
+    union all
+    select distinct 'tag', t from jsonb_array_elements_text(request_tags) t) v (kind, id)
   where v.id <> '' or v.kind in ('key', 'model')
   group by 1, 2, 3, 4) r on r.kind = t.kind and r.id = t.id and r.log_id = t.log_id and r.day = t.day
-where t.cost_nano_usd is distinct from r.cost or t.requests is distinct from r.requests
+where (t.cost_nano_usd is distinct from r.cost or t.requests is distinct from r.requests)
+  and not exists (select from spend.detached d where d.day = coalesce(t.day, r.day) and d.log_id = coalesce(t.log_id, r.log_id))
 union all
-select format('%s %s: its account says %s spent, %s held for %s requests; the rows say %s, %s for %s', a.kind, a.id,
-              a.spent_nano_usd, a.held_nano_usd, a.open_requests, s.spent, h.held, h.open)
+select format('%s %s: its account says %s spent, %s held and %s tokens for %s requests; the rows say %s, %s and %s for %s', a.kind, a.id,
+              a.spent_nano_usd, a.held_nano_usd, a.held_tokens, a.open_requests, s.spent, h.held, h.tokens, h.open)
 from spend.accounts a,
-  lateral (select coalesce(sum(cost_nano_usd), 0) as spent from spend.account_totals t where t.kind = a.kind and t.id = a.id) s,
-  lateral (select coalesce(sum(held_nano_usd), 0) as held, count(*) as open from spend.open_requests o
-           where case a.kind when 'key' then o.key_id else o.team_id end = a.id) h
-where a.spent_nano_usd <> s.spent or a.held_nano_usd <> h.held or a.open_requests <> h.open`
+  lateral (select spend.spent_since(a.kind, a.id, '-infinity') as spent) s,
+  lateral (select coalesce(sum(held_nano_usd), 0)
+             + (select coalesce(sum(r.held_nano_usd), 0) from spend.residuals r
+                where spend.is_of(a.kind, a.id, r.key_id, r.team_id, r.model_group)) as held, coalesce(sum(held_tokens), 0) as tokens, count(*) as open
+           from spend.open_requests o where spend.is_of(a.kind, a.id, o.key_id, o.team_id, o.model_group)) h
+where a.spent_nano_usd <> s.spent and (a.kind in ('key', 'team') or not exists (select from spend.detached)) or a.held_nano_usd <> h.held or a.open_requests <> h.open or a.held_tokens <> h.tokens`
 
 func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

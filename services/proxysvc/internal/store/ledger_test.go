@@ -35,7 +35,12 @@ var settings = ledger.Settings{
 // clean shutdown does.
 func startWriter(t *testing.T, db *pgxpool.Pool, set ledger.Settings) (*ledger.Writer, func()) {
 	t.Helper()
-	w := ledger.NewWriter(New(db), set, observer{t})
+	return startWriterOn(t, New(db), set)
+}
+
+func startWriterOn(t *testing.T, to ledger.Store, set ledger.Settings) (*ledger.Writer, func()) {
+	t.Helper()
+	w := ledger.NewWriter(to, nil, nil, set, observer{t})
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(context.WithoutCancel(t.Context())) }()
 	return w, sync.OnceFunc(func() {
@@ -53,6 +58,22 @@ func request(key, team string) ledger.Request {
 		RequestID: fmt.Sprintf("req_%06d", counter.Add(1)), KeyID: key, Token: "t", TeamID: team, UserID: "session",
 		ModelGroup: "m", Model: "m", ModelID: "d", PriceVersion: "1", StartedAt: time.Now(), Tags: []string{"a\x00b"}, UserAgent: "x\x00\xff",
 	}
+}
+
+func budget(n money.NanoUSD) ledger.Limits {
+	return ledger.Limits{Budgets: []ledger.Budget{{Limit: n}}}
+}
+
+func ofKey(id string, l ledger.Limits) []ledger.Claim {
+	return []ledger.Claim{{Account: ledger.AccountID{Kind: ledger.KindKey, ID: id}, Who: "key", Limits: l}}
+}
+
+// ofTeam is nothing where there are no limits, as for a real key.
+func ofTeam(id string, l ledger.Limits) []ledger.Claim {
+	if !l.Any() {
+		return nil
+	}
+	return []ledger.Claim{{Account: ledger.AccountID{Kind: ledger.KindTeam, ID: id}, Who: "team", Limits: l}}
 }
 
 func settlement(r ledger.Request, cost money.NanoUSD) *ledger.Settlement {
@@ -120,7 +141,7 @@ func TestAHardBudgetHoldsOverReplicas(t *testing.T) {
 				for range 25 {
 					r := request("k", "team")
 					ticket, err := w.Admit(t.Context(), &ledger.Admission{
-						Request: r, Hold: 30, KeyLimits: ledger.Limits{MaxBudgetNanoUSD: &limit},
+						Request: r, Hold: 30, Claims: ofKey("k", budget(limit)),
 					})
 					if refusal, ok := errors.AsType[*ledger.Refusal](err); ok {
 						if refusal.Final {
@@ -166,7 +187,7 @@ func TestALimitThatComesLaterCountsWhatWasSpentAndHeldBefore(t *testing.T) {
 	defer stop()
 	admit := func(hold money.NanoUSD, l ledger.Limits) (*ledger.Ticket, ledger.Request, error) {
 		r := request("k", "team")
-		ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: hold, TeamLimits: l})
+		ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: hold, Claims: ofTeam("team", l)})
 		return ticket, r, err
 	}
 	ticket, r, err := admit(10, ledger.Limits{})
@@ -180,13 +201,13 @@ func TestALimitThatComesLaterCountsWhatWasSpentAndHeldBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	limit := money.NanoUSD(100)
-	if _, _, err := admit(11, ledger.Limits{MaxBudgetNanoUSD: &limit}); err == nil {
+	if _, _, err := admit(11, budget(limit)); err == nil {
 		t.Error("11 were admitted beside 60 spent and 30 held of 100")
 	}
 	if err := ticket.Settle(t.Context(), settlement(r, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := admit(40, ledger.Limits{MaxBudgetNanoUSD: &limit}); err != nil {
+	if _, _, err := admit(40, budget(limit)); err != nil {
 		t.Errorf("40 beside 60 spent of 100: %v", err)
 	}
 	auditClean(t, New(db))
@@ -194,7 +215,7 @@ func TestALimitThatComesLaterCountsWhatWasSpentAndHeldBefore(t *testing.T) {
 
 // TestADeadReplicasRequestsAreSettledOnce ends a replica without a word: the
 // other settles what it had open from its progress, and the dead one, come back
-// to life, adds nothing.
+// to life, posts the difference to what was really used.
 func TestADeadReplicasRequestsAreSettledOnce(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, Schema, Migrations)
@@ -242,8 +263,12 @@ func TestADeadReplicasRequestsAreSettledOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopDead()
-	if a := auditClean(t, s); a.Rows != 3 || a.Cost != 21+1+5 || a.OpenRequests != 0 {
-		t.Errorf("audit = %+v, want three rows of 27", a)
+	if a := auditClean(t, s); a.Rows != 4 || a.Cost != 99+1+5 || a.OpenRequests != 0 {
+		t.Errorf("audit = %+v, want four rows of 105", a)
+	}
+	rows, err = s.Rows(t.Context(), ledger.Filter{RequestID: r.RequestID + ".adj1", Limit: 10})
+	if err != nil || len(rows) != 1 || rows[0].Status != ledger.Adjusted || rows[0].Adjusts != r.RequestID || rows[0].Cost != 99-21 || rows[0].Usage.InputTokens != 1-7 {
+		t.Errorf("the correction: %+v, %v", rows, err)
 	}
 }
 
@@ -263,7 +288,7 @@ func TestNothingIsLostOrDoubledWhenConnectionsBreak(t *testing.T) {
 			for range 60 {
 				a := &ledger.Admission{Request: request(fmt.Sprint("k", g), "team"), Hold: 10}
 				if g%2 == 0 {
-					a.KeyLimits.MaxBudgetNanoUSD = &limit
+					a.Claims = ofKey(a.KeyID, budget(limit))
 				}
 				ticket, err := w.Admit(t.Context(), a)
 				if err != nil {
@@ -336,7 +361,7 @@ func TestALostAnswerIsNoLostCommit(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, Schema, Migrations)
 	s := New(db)
-	w := ledger.NewWriter(&lossy{Store: s}, settings, observer{t})
+	w := ledger.NewWriter(&lossy{Store: s}, nil, nil, settings, observer{t})
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(context.WithoutCancel(t.Context())) }()
 	limit := money.NanoUSD(100)
@@ -346,7 +371,7 @@ func TestALostAnswerIsNoLostCommit(t *testing.T) {
 		wg.Go(func() {
 			for range 10 {
 				r := request("k", "team")
-				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 10, KeyLimits: ledger.Limits{MaxBudgetNanoUSD: &limit}})
+				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 10, Claims: ofKey(r.KeyID, budget(limit))})
 				if _, ok := errors.AsType[*ledger.Refusal](err); ok {
 					refused.Add(1)
 					continue
@@ -420,7 +445,7 @@ func TestTheAuditSeesEveryKindOfDamage(t *testing.T) {
 			limit := money.USD
 			for range 2 {
 				r := request("k", "team")
-				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 1, KeyLimits: ledger.Limits{MaxBudgetNanoUSD: &limit}})
+				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 1, Claims: ofKey(r.KeyID, budget(limit))})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -70,7 +70,7 @@ func (s *Store) Rows(ctx context.Context, f ledger.Filter) ([]ledger.Row, error)
 		where = append(where, condition)
 		args[name] = value
 	}
-	for column, value := range map[string]string{"team_id": f.TeamID, "user_id": f.UserID, "key_id": f.KeyID, "request_id": f.RequestID} {
+	for column, value := range map[string]string{"team_id": f.TeamID, "user_id": f.UserID, "key_id": f.KeyID, "request_id": f.RequestID, "model": f.Model} {
 		if value != "" {
 			add(column+" = @"+column, column, value)
 		}
@@ -105,7 +105,8 @@ func selectRows(ctx context.Context, q queryer, clause string, args pgx.StrictNa
 		select log_id, seq, request_id, message_id, upstream_request_id, key_id, token, team_id, user_id, model_group, model,
 		  model_id, price_version, stream, started_at, first_byte_at, ended_at, request_tags, user_agent,
 		  input_tokens, output_tokens, cache_read_input_tokens, cache_write_5m_input_tokens, cache_write_1h_input_tokens,
-		  web_search_requests, speed, inference_geo, service_tier, cost_nano_usd, status, estimated, stop_reason, http_status, error_type
+		  web_search_requests, speed, inference_geo, service_tier, cost_nano_usd, status, estimated, stop_reason, http_status, error_type,
+		  retries, reasoning_tokens, client, cost_breakdown, adjusts
 		from spend.spend_logs `+clause, args)
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Row, error) {
 		var r ledger.Row
@@ -116,7 +117,8 @@ func selectRows(ctx context.Context, q queryer, clause string, args pgx.StrictNa
 			&r.ModelGroup, &r.Model, &r.ModelID, &r.PriceVersion, &r.Stream, &r.StartedAt, &firstByte, &r.EndedAt, &tagText, &r.UserAgent,
 			&u.InputTokens, &u.OutputTokens, &u.CacheReadTokens, &u.CacheWrite5mTokens, &u.CacheWrite1hTokens,
 			&u.WebSearchRequests, &u.Speed, &u.InferenceGeo, &u.ServiceTier, &r.Cost, &r.Status, &r.Estimated,
-			&r.StopReason, &r.HTTPStatus, &r.ErrorType)
+			&r.StopReason, &r.HTTPStatus, &r.ErrorType, &r.Retries, &u.ReasoningTokens,
+			&r.Client, &r.Breakdown, &r.Adjusts)
 		if err != nil {
 			return r, err
 		}

@@ -8,6 +8,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,10 +48,36 @@ func explain(doing string, err error) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == fenced {
 		return fmt.Errorf("%s: %w", doing, ledger.ErrFenced)
 	}
-	if pg.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) {
+	if pg.IsUnavailable(err) || isPassing(err) || errors.Is(err, context.DeadlineExceeded) {
 		return fault.Wrap(fault.Unavailable, fmt.Errorf("%s: %w", doing, err), "the ledger is not reachable; try again")
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// isPassing says whether Postgres gave up for a reason that has nothing to do with
+// what it was given: the same again may work.
+func isPassing(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	switch e.Code {
+	case "40001", "40P01", // serialization failure, deadlock
+		"55P03", "57014", // a lock or the statement took too long
+		"25P03",          // the session was silent in a transaction
+		"53200", "58030": // no memory, an I/O error
+		return true
+	}
+	return false
+}
+
+// LedgerID names this ledger among all.
+func (s *Store) LedgerID(ctx context.Context) (string, error) {
+	var id string
+	if err := s.db.QueryRow(ctx, `select id::text from spend.ledger`).Scan(&id); err != nil {
+		return "", explain("read the ledger's name", err)
+	}
+	return id, nil
 }
 
 // OpenLog starts a new log.
@@ -68,17 +95,19 @@ func (s *Store) OpenLog(ctx context.Context, instance string) (ledger.Open, erro
 	return o, nil
 }
 
-// ReadLog tells how far a log is. It waits for a batch that is still being
-// committed.
-func (s *Store) ReadLog(ctx context.Context, logID int64) (ledger.Open, error) {
+// ReadLog tells how far a log is, and makes sure that a batch which is not on it
+// never will be. It waits for one that is still being committed. Asked again, it
+// says the same: behind a batch whose outcome is unknown comes no other.
+func (s *Store) ReadLog(ctx context.Context, logID, batch int64) (ledger.Open, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	o := ledger.Open{LogID: logID}
 	var isFenced bool
 	err := s.db.QueryRow(ctx, `
-		select batch, last_seq, fenced_at is not null or closed_at is not null
-		from spend.logs where log_id = @log_id for update`,
-		pgx.StrictNamedArgs{"log_id": logID}).Scan(&o.Batch, &o.LastSeq, &isFenced)
+		update spend.logs set batch = case when batch = @batch - 1 and fenced_at is null and closed_at is null then @batch + 1 else batch end
+		where log_id = @log_id
+		returning batch, last_seq, fenced_at is not null or closed_at is not null`,
+		pgx.StrictNamedArgs{"log_id": logID, "batch": batch}).Scan(&o.Batch, &o.LastSeq, &isFenced)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) || err == nil && isFenced:
 		return o, fmt.Errorf("read log %d: %w", logID, ledger.ErrFenced)
@@ -104,16 +133,20 @@ func (s *Store) CloseLog(ctx context.Context, logID int64) error {
 	return nil
 }
 
-// EnsureAccounts makes the shared rows of accounts that got a limit.
-func (s *Store) EnsureAccounts(ctx context.Context, ids []ledger.AccountID) error {
+// EnsureAccounts makes the shared rows of accounts that got a limit, and of their
+// windows.
+func (s *Store) EnsureAccounts(ctx context.Context, claims []ledger.Claim) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for _, id := range ids {
-		_, err := s.db.Exec(ctx, `select spend.ensure_account(@kind, @id)`,
-			pgx.StrictNamedArgs{"kind": id.Kind, "id": id.ID})
-		if err != nil {
-			return explain("make an account", err)
-		}
+	var kinds, ids, windows []string
+	for _, c := range claims {
+		kinds, ids = append(kinds, c.Account.Kind), append(ids, clean(c.Account.ID))
+		windows = append(windows, strings.Join(c.Limits.Windows(), " "))
+	}
+	_, err := s.db.Exec(ctx, `select spend.ensure_accounts(@kinds, @ids, @windows)`,
+		pgx.StrictNamedArgs{"kinds": kinds, "ids": ids, "windows": windows})
+	if err != nil {
+		return explain("make accounts", err)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (s *Store) TakeOver(ctx context.Context, logID int64, silence time.Duration
 func openRequests(ctx context.Context, tx pgx.Tx, settler int64) ([]*ledger.Settlement, error) {
 	rows, _ := tx.Query(ctx, `
 		select o.request_id, o.key_id, o.token, o.team_id, o.user_id, o.model_group, o.model, o.model_id, o.price_version,
-		  o.stream, o.started_at, o.request_tags, o.user_agent, o.held_nano_usd, o.message_id,
+		  o.stream, o.started_at, o.request_tags, o.user_agent, o.client, o.held_nano_usd, o.held_tokens, o.message_id,
 		  o.input_tokens, o.output_tokens, o.cache_read_input_tokens, o.cache_write_5m_input_tokens,
 		  o.cache_write_1h_input_tokens, o.web_search_requests, o.cost_nano_usd, clock_timestamp()
 		from spend.open_requests o join spend.logs l on l.log_id = o.log_id
@@ -68,7 +68,7 @@ func openRequests(ctx context.Context, tx pgx.Tx, settler int64) ([]*ledger.Sett
 		var held, cost money.NanoUSD
 		var u pricing.Usage
 		err := row.Scan(&s.RequestID, &s.KeyID, &s.Token, &s.TeamID, &s.UserID, &s.ModelGroup, &s.Model, &s.ModelID, &s.PriceVersion,
-			&s.Stream, &s.StartedAt, &tagText, &s.UserAgent, &held, &s.MessageID,
+			&s.Stream, &s.StartedAt, &tagText, &s.UserAgent, &s.Client, &held, &s.Tokens, &s.MessageID,
 			&u.InputTokens, &u.OutputTokens, &u.CacheReadTokens, &u.CacheWrite5mTokens,
 			&u.CacheWrite1hTokens, &u.WebSearchRequests, &cost, &s.EndedAt)
 		if err != nil {

@@ -18,12 +18,14 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
-	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/anthropic"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/config"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/journal"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledgertest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/store"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/upstream"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/web"
 	sim "github.com/proliferate-ai/llm-proxy/sim/anthropic"
 )
@@ -45,15 +47,20 @@ func (o *oneKey) Verify(_ context.Context, key secret.String) (*proxy.Key, error
 
 // stand is the data path in front of the simulator, on a real ledger.
 type stand struct {
-	t        *testing.T
+	t        testing.TB
 	db       *pgxpool.Pool
 	store    *store.Store
+	cable    *ledgertest.Cable
 	sim      *sim.Server
 	upstream *httptest.Server
 	proxy    *httptest.Server
 	running  *proxy.Running
 	keys     *oneKey
 	book     *pricing.Book
+	router   *proxy.Router
+	// withdrawn counts the reports of refused credentials.
+	withdrawn atomic.Int64
+	warned    chan ledger.Warning
 }
 
 func newStand(t *testing.T, edit func(*proxy.Key, *proxy.Settings)) *stand {
@@ -63,32 +70,39 @@ func newStand(t *testing.T, edit func(*proxy.Key, *proxy.Settings)) *stand {
 
 // newStandBefore puts the data path in front of another upstream than the
 // simulator.
-func newStandBefore(t *testing.T, upstream http.Handler, edit func(*proxy.Key, *proxy.Settings)) *stand {
+func newStandBefore(t testing.TB, provider http.Handler, edit func(*proxy.Key, *proxy.Settings)) *stand {
 	t.Helper()
-	s := &stand{t: t, db: pgtest.New(t, store.Schema, store.Migrations), running: proxy.NewRunning(), keys: &oneKey{}}
+	return newStandWithin(t, web.Limits{BodyMemory: 256 << 20, BodyTime: time.Minute, BodyIdle: time.Minute, ClientTimeout: time.Minute}, provider, edit)
+}
+
+// newStandWithin sets the limits for clients too.
+func newStandWithin(t testing.TB, limits web.Limits, provider http.Handler, edit func(*proxy.Key, *proxy.Settings)) *stand {
+	t.Helper()
+	s := &stand{t: t, db: pgtest.New(t, store.Schema, store.Migrations), running: proxy.NewRunning(false), keys: &oneKey{}, warned: make(chan ledger.Warning, 100)}
 	s.store = store.New(s.db)
+	s.cable = &ledgertest.Cable{Store: s.store}
 	s.sim = sim.New(sim.Options{APIKey: realKey})
-	if upstream == nil {
-		upstream = s.sim
+	if provider == nil {
+		provider = s.sim
 	}
-	s.upstream = httptest.NewServer(upstream)
+	s.upstream = httptest.NewServer(provider)
 	t.Cleanup(s.upstream.Close)
 	key := &proxy.Key{KeyID: "key_1", Token: "t", TeamID: "acme", UserID: "session", Gate: proxy.Gate{Status: "active"}}
-	set := proxy.Settings{IdleTimeout: time.Minute, ProgressInterval: time.Second, SettleTimeout: 20 * time.Second}
+	set := proxy.Settings{IdleTimeout: time.Minute, ProgressInterval: time.Second, SettleTimeout: 20 * time.Second, BudgetExceededStatus: 402}
 	if edit != nil {
 		edit(key, &set)
 	}
 	s.keys.key.Store(key)
-	deployments, err := config.Load(config.Default, func(name string) string {
-		return map[string]string{"ANTHROPIC_API_KEY": realKey, "ANTHROPIC_API_BASE": s.upstream.URL}[name]
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var err error
 	if s.book, err = pricing.Default(); err != nil {
 		t.Fatal(err)
 	}
-	writer := ledger.NewWriter(s.store, ledger.Settings{
+	s.router = proxy.NewRouter(s.routing(string(config.Default)))
+	book, _, err := journal.Open[ledger.Record](t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer := ledger.NewWriter(s.cable, book, nil, ledger.Settings{
 		Instance: "test", Heartbeat: 50 * time.Millisecond, Silence: time.Minute, Retry: 5 * time.Millisecond, AdmitTimeout: 10 * time.Second,
 	}, quiet{})
 	ended := make(chan error, 1)
@@ -98,20 +112,39 @@ func newStandBefore(t *testing.T, upstream http.Handler, edit func(*proxy.Key, *
 		if err := <-ended; err != nil {
 			t.Errorf("writer: %v", err)
 		}
+		if err := book.Close(); err != nil {
+			t.Error(err)
+		}
 		s.audit()
 	})
 	svc := proxy.New(proxy.Parts{
-		Keys: s.keys, Ledger: writer, Upstream: anthropic.New(), Router: proxy.NewRouter(deployments), Book: s.book,
+		Keys: s.keys, Ledger: writer, Threads: s.store, Upstream: upstream.New(), Router: s.router, Book: s.book,
 		Running: s.running, Settled: func(*ledger.Settlement) {}, Settings: set,
+		Withdrawn: func(d proxy.Deployment, status int) { s.withdrawn.Add(1) }, Warn: func(w ledger.Warning) { s.warned <- w },
 	})
-	h := web.New(svc, func(id string, err error) { t.Logf("%s: %v", id, err) })
+	h := web.New(svc, limits, func(id string, err error) { t.Logf("%s: %v", id, err) })
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/messages", h.CreateMessage)
 	mux.HandleFunc("POST /v1/messages/count_tokens", h.CountTokens)
+	mux.HandleFunc("POST /v1/chat/completions", h.ChatCompletions)
+	mux.HandleFunc("POST /v1/responses", h.Responses)
 	mux.HandleFunc("GET /v1/models", h.Models)
+	mux.HandleFunc("GET /v1/models/{id...}", func(w http.ResponseWriter, r *http.Request) { h.Model(w, r, r.PathValue("id")) })
 	s.proxy = httptest.NewServer(mux)
 	t.Cleanup(s.proxy.Close)
 	return s
+}
+
+// routing reads a config.yaml. ANTHROPIC_API_BASE is the stand's upstream.
+func (s *stand) routing(text string) proxy.Routing {
+	s.t.Helper()
+	c, err := config.Read([]byte(text), func(name string) (string, error) {
+		return map[string]string{"ANTHROPIC_API_KEY": realKey, "ANTHROPIC_API_BASE": s.upstream.URL}[name], nil
+	}, s.book)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c.Routing
 }
 
 type quiet struct{}
@@ -146,6 +179,7 @@ func (s *stand) send(ctx context.Context, url, key, path, body string) *http.Res
 	req.Header.Set("Anthropic-Beta", "unknown-beta-2099-01-01")
 	req.Header.Set("X-Custom", "prefix "+key)
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept-Encoding", "gzip") // so that the Go client decodes nothing
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
@@ -159,7 +193,7 @@ func (s *stand) post(body string) *http.Response {
 	return s.send(s.t.Context(), s.proxy.URL, virtualKey, "/v1/messages", body)
 }
 
-func read(t *testing.T, resp *http.Response) string {
+func read(t testing.TB, resp *http.Response) string {
 	t.Helper()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -171,21 +205,27 @@ func read(t *testing.T, resp *http.Response) string {
 // row waits for the one row on the ledger.
 func (s *stand) row() ledger.Row {
 	s.t.Helper()
+	return s.rows(1)[0]
+}
+
+// rows waits for so many rows on the ledger, the last one first.
+func (s *stand) rows(n int) []ledger.Row {
+	s.t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for range tick.C {
+	for {
 		rows, err := s.store.Rows(s.t.Context(), ledger.Filter{Limit: 10})
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if len(rows) > 1 {
-			s.t.Fatalf("%d rows, want 1", len(rows))
+		if len(rows) > n {
+			s.t.Fatalf("%d rows, want %d", len(rows), n)
 		}
-		if len(rows) == 1 {
-			return rows[0]
+		if len(rows) == n {
+			return rows
 		}
+		<-tick.C
 	}
-	return ledger.Row{}
 }
 
 // checkUsage holds the row against what the simulator says it used, priced by

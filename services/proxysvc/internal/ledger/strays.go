@@ -1,0 +1,195 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
+)
+
+// Found is what the ledger has of a request.
+type Found struct {
+	Open bool // it is still in flight there: its log's settler will settle it
+	// Rows is how many rows it has, its adjustments included; Usage and Cost are
+	// their sums.
+	Rows  int
+	Usage pricing.Usage
+	Cost  money.NanoUSD
+}
+
+// sift takes out what does not belong to this log: settlements of requests whose
+// log another replica took for dead, or that were let in while Postgres was away,
+// become strays. They are safe in the journal first, if there is one.
+func (w *Writer) sift(items []item) []item {
+	if !slices.ContainsFunc(items, w.foreign) {
+		return items
+	}
+	var strays, rest []item
+	for _, it := range items {
+		switch {
+		case !w.foreign(it):
+			rest = append(rest, it)
+		case it.settlement != nil && it.estimate:
+			// Whoever inherits the request sees it on the ledger, as we did.
+		case it.settlement != nil:
+			w.giveBack(it.settlement)
+			strays = append(strays, it)
+		case it.logID == outageLog:
+			w.note(Record{Progress: it.progress})
+		}
+	}
+	w.keep(strays)
+	w.strays = append(w.strays, strays...)
+	w.strayed = w.strayed || len(strays) > 0
+	return rest
+}
+
+// foreign says whether an item does not belong to this log.
+func (w *Writer) foreign(it item) bool { return it.admission == nil && it.logID != w.log.LogID }
+
+// adopt makes items of dead replicas' requests. What a stray knows of one is what
+// is settled; otherwise it is what was last seen.
+func (w *Writer) adopt(orphans []*Settlement) []item {
+	items := make([]item, 0, len(orphans))
+	for _, orphan := range orphans {
+		it := item{settlement: orphan, logID: w.log.LogID, estimate: true}
+		if w.set.AbandonedHold > 0 {
+			orphan.Keep = max(0, orphan.Hold-orphan.Cost)
+		}
+		at := slices.IndexFunc(w.strays, func(it item) bool {
+			return it.answered && !it.estimate && it.settlement.RequestID == orphan.RequestID
+		})
+		if at >= 0 {
+			known := *w.strays[at].settlement
+			known.Hold, known.Tokens, known.Unadmitted = orphan.Hold, orphan.Tokens, false
+			it = item{settlement: &known, logID: w.log.LogID, answered: true}
+			w.strays = slices.Delete(w.strays, at, at+1)
+		}
+		items = append(items, it)
+	}
+	return items
+}
+
+// resolve settles the strays by what the ledger has of them: a request that it
+// does not know gets its row, one that was settled by another gets a row with the
+// differences, and one that is still open there waits for its settler. Of a request
+// that was only intended, what the ledger has is better; it has nothing for certain
+// only when the process that intended it can write no more.
+func (w *Writer) resolve(ctx context.Context) {
+	if len(w.strays) == 0 {
+		return
+	}
+	strays := w.strays[:min(len(w.strays), maxBatch)]
+	ids := make([]string, 0, len(strays))
+	var writers []string
+	for _, it := range strays {
+		ids = append(ids, it.settlement.RequestID)
+		if it.writer != "" {
+			writers = append(writers, it.writer)
+		}
+	}
+	var writing map[string]bool
+	if len(writers) > 0 {
+		var err error
+		if writing, err = w.store.Writing(ctx, writers); err != nil {
+			w.seen.Trouble("look for the processes of stray requests", err)
+			return
+		}
+	}
+	found, err := w.store.Find(ctx, ids)
+	if err != nil {
+		w.seen.Trouble("look for stray requests", err)
+		return
+	}
+	var rest, items []item
+	for _, it := range strays {
+		f := found[it.settlement.RequestID]
+		switch s := it.settlement; {
+		case writing[it.writer]:
+			rest = append(rest, it)
+			continue
+		case it.estimate && (f.Open || f.Rows > 0):
+			continue
+		case f.Open:
+			rest = append(rest, it)
+			continue
+		case f.Rows == 0:
+			s.Unadmitted = true
+		default:
+			if it.settlement = adjustment(s, f, time.Now()); it.settlement == nil {
+				it.answer(result{})
+				continue
+			}
+		}
+		it.logID, it.estimate = w.log.LogID, false // nobody else knows of it
+		items = append(items, it)
+	}
+	w.strays = append(rest, w.strays[len(strays):]...)
+	if len(items) > 0 {
+		w.seen.Trouble(fmt.Sprintf("settled %d stray requests", len(items)), nil)
+		w.pending = append(w.pending, items...)
+	}
+}
+
+// adjustment is the row that corrects what the ledger has of a request to what
+// was really used; nil when it is right already.
+func adjustment(s *Settlement, f Found, now time.Time) *Settlement {
+	u := s.Usage
+	delta := pricing.Usage{
+		InputTokens: u.InputTokens - f.Usage.InputTokens, OutputTokens: u.OutputTokens - f.Usage.OutputTokens,
+		CacheReadTokens: u.CacheReadTokens - f.Usage.CacheReadTokens, CacheWrite5mTokens: u.CacheWrite5mTokens - f.Usage.CacheWrite5mTokens,
+		CacheWrite1hTokens: u.CacheWrite1hTokens - f.Usage.CacheWrite1hTokens, WebSearchRequests: u.WebSearchRequests - f.Usage.WebSearchRequests,
+	}
+	if delta == (pricing.Usage{}) && s.Cost == f.Cost {
+		return nil
+	}
+	delta.Speed, delta.InferenceGeo, delta.ServiceTier = u.Speed, u.InferenceGeo, u.ServiceTier
+	a := *s
+	a.Adjusts = s.RequestID
+	a.RequestID = fmt.Sprintf("%s.adj%d", s.RequestID, f.Rows)
+	a.Usage, a.Cost, a.Breakdown = delta, s.Cost-f.Cost, nil
+	a.Status, a.Thread, a.EndedAt = Adjusted, nil, now
+	return &a
+}
+
+// left makes settlements of what an earlier process left in its journal: of each
+// request the last word.
+func left(records []Record, now time.Time) []item {
+	var order []string
+	last, writers := map[string]*Settlement{}, map[string]string{}
+	begin := func(a *Admission) {
+		if last[a.RequestID] == nil {
+			order = append(order, a.RequestID)
+		}
+		last[a.RequestID] = &Settlement{Request: a.Request, Hold: a.Hold, Tokens: a.Tokens, Status: Abandoned, Estimated: true, EndedAt: now}
+	}
+	for _, r := range records {
+		switch {
+		case r.Intended != nil:
+			begin(r.Intended.Admission)
+			writers[r.Intended.Admission.RequestID] = r.Intended.By
+		case r.Admission != nil:
+			begin(r.Admission)
+			delete(writers, r.Admission.RequestID)
+		case r.Progress != nil:
+			if s := last[r.Progress.RequestID]; s != nil && s.Status == Abandoned {
+				s.MessageID, s.Usage, s.Cost = r.Progress.MessageID, r.Progress.Usage, r.Progress.Cost
+			}
+		case r.Settlement != nil:
+			if last[r.Settlement.RequestID] == nil {
+				order = append(order, r.Settlement.RequestID)
+			}
+			last[r.Settlement.RequestID] = r.Settlement
+			delete(writers, r.Settlement.RequestID)
+		}
+	}
+	items := make([]item, 0, len(order))
+	for _, id := range order {
+		writer := writers[id]
+		items = append(items, item{settlement: last[id], answered: true, estimate: writer != "", writer: writer})
+	}
+	return items
+}

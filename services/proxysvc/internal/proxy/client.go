@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"strings"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+)
+
+// claims are the limits that a request of the key for a model must keep.
+func (k *Key) claims(model string) []ledger.Claim {
+	bare := ledger.Bare(model)
+	var claims []ledger.Claim
+	for _, c := range []ledger.Claim{
+		{Account: ledger.AccountID{Kind: ledger.KindKey, ID: k.KeyID}, Who: "key", Limits: k.Limits},
+		{Account: ledger.AccountID{Kind: ledger.KindKeyModel, ID: ledger.ModelOf(k.KeyID, model)}, Who: "key's " + bare, Limits: k.ModelLimits[bare]},
+		{Account: ledger.AccountID{Kind: ledger.KindTeam, ID: k.TeamID}, Who: "team", Limits: k.TeamLimits},
+		{Account: ledger.AccountID{Kind: ledger.KindTeamModel, ID: ledger.ModelOf(k.TeamID, model)}, Who: "team's " + bare, Limits: k.TeamModelLimits[bare]},
+	} {
+		if c.Limits.Any() {
+			claims = append(claims, c)
+		}
+	}
+	return claims
+}
+
+// clientHeaders are the headers by which agents and LiteLLM's clients name what
+// they do, and what each is called on the ledger.
+var clientHeaders = map[string]string{
+	"X-Claude-Code-Session-Id": "session_id",
+	"X-Session-Id":             "session_id",
+	"X-Litellm-Session-Id":     "session_id",
+	"X-Litellm-Trace-Id":       "trace_id",
+	"X-Litellm-Call-Id":        "call_id",
+	"X-Client-Request-Id":      "client_request_id",
+	"X-Litellm-End-User-Id":    "end_user",
+	"X-Litellm-Customer-Id":    "end_user",
+	"X-App":                    "app",
+	"X-Stainless-Retry-Count":  "retry_count",
+	"X-Stainless-Lang":         "sdk_lang",
+}
+
+// clientFacts are the ids and agent headers that a client sent.
+func clientFacts(h Header, user string) map[string]string {
+	facts := map[string]string{}
+	for header, name := range clientHeaders {
+		if v := h.Get(header); v != "" {
+			facts[name] = v
+		}
+	}
+	if user != "" {
+		facts["user_id"] = user
+	}
+	return facts
+}
+
+// maxTags bounds the tags of a request.
+const maxTags = 100
+
+// requestTags are the key's tags and those of LiteLLM's x-litellm-tags.
+func requestTags(ofKey []string, h Header) []string {
+	tags := append([]string{}, ofKey...)
+	for tag := range strings.SplitSeq(h.Get("X-Litellm-Tags"), ",") {
+		if tag = strings.TrimSpace(tag); tag != "" && len(tags) < maxTags {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
+}

@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"context"
+
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
+)
+
+// prepare does everything that needs no upstream and writes nothing.
+func (s *Service) prepare(ctx context.Context, c Call) (*run, error) {
+	key, err := s.authenticate(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if !key.Gate.Open() {
+		return nil, errGate(key.Gate)
+	}
+	out, err := s.route(key, c)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{outbound: out, key: key}
+	r.path = c.API.Path()
+	held, err := r.follow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.choose(); err != nil {
+		return nil, err
+	}
+	r.admit = r.admission()
+	if err := r.hold(held); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *run) admission() ledger.Admission {
+	key := r.key
+	return ledger.Admission{
+		Request: ledger.Request{
+			RequestID: r.call.RequestID, KeyID: key.KeyID, Token: key.Token, TeamID: key.TeamID, UserID: key.UserID,
+			ModelGroup: r.req.Model, Model: r.dep.Model, ModelID: r.dep.ID, PriceVersion: r.s.book.Version,
+			Stream: r.req.Stream, StartedAt: r.s.now(), Tags: requestTags(key.Tags, r.call.Header),
+			UserAgent: r.call.Header.Get("User-Agent"), Client: clientFacts(r.call.Header, r.req.ClientUser),
+		},
+		Claims: key.claims(r.req.Model),
+	}
+}
+
+// authenticate verifies the call's key. A key that is no live one gets the same
+// answer whatever the cause; a key store that is down is never a bad key.
+func (s *Service) authenticate(ctx context.Context, c Call) (*Key, error) {
+	if c.Key.Empty() {
+		return nil, errKey()
+	}
+	key, err := s.keys.Verify(ctx, c.Key)
+	switch {
+	case fault.KindOf(err) == fault.Unauthenticated:
+		return nil, errKey()
+	case err != nil:
+		return nil, errOverloaded(err)
+	case !key.ExpiresAt.IsZero() && !s.now().Before(key.ExpiresAt):
+		return nil, errKey()
+	}
+	if denied := key.mayCall(c); denied != nil {
+		return nil, denied
+	}
+	return key, nil
+}
+
+// route finds where a call may go.
+func (s *Service) route(key *Key, c Call) (outbound, error) {
+	req, bad := Scan(c.API, c.Body)
+	if bad != nil {
+		return outbound{}, bad
+	}
+	t := s.router.table.Load()
+	name := req.Model
+	if alias, ok := key.Aliases[name]; ok {
+		name = alias
+	}
+	p := t.plan(name, c.API.Provider(), key.session())
+	if p == nil {
+		return outbound{}, s.noRoute(t, name, c.API)
+	}
+	if !key.mayUse(req.Model) && !key.mayUse(name) {
+		return outbound{}, errModelDenied(req.Model)
+	}
+	return outbound{s: s, table: t, plan: p, call: c, req: req}, nil
+}
+
+// noRoute says why no deployment serves a name for an API.
+func (s *Service) noRoute(t *table, name string, api API) *Error {
+	other := Anthropic
+	if api == Messages {
+		other = OpenAI
+	}
+	if len(t.targets(name, other)) > 0 {
+		return errWrongAPI(name, other)
+	}
+	return errModel(name)
+}
+
+// session is what stays on one deployment.
+func (k *Key) session() string {
+	if k.UserID != "" {
+		return k.UserID
+	}
+	return k.KeyID
+}
+
+// owner is who may continue a conversation that the upstream keeps.
+func (k *Key) owner() string {
+	if k.TeamID != "" {
+		return "team:" + k.TeamID
+	}
+	return "key:" + k.KeyID
+}
+
+// follow finds the deployment that holds the conversation which the request
+// continues, and how many tokens that has. Only those to whom it belongs may
+// continue it: all of them share one real key.
+func (r *run) follow(ctx context.Context) (tokens int64, err error) {
+	if r.req.Previous == "" {
+		return 0, nil
+	}
+	thread, err := r.s.threads.Thread(ctx, r.key.owner(), r.req.Previous)
+	switch {
+	case fault.KindOf(err) == fault.NotFound:
+		return 0, errThread(r.req.Previous, "was not found; start a new one")
+	case err != nil:
+		return 0, errOverloaded(err)
+	}
+	d, ok := r.table.holder(thread.ModelID, r.plan.all())
+	if !ok {
+		return 0, errThread(r.req.Previous, "lives at a deployment that does not serve this model any more; start a new one")
+	}
+	r.plan.only(d)
+	return thread.Tokens, nil
+}
+
+// hold sets what the admission holds: the most that the request can use, at
+// whichever deployment it ends. held is the length of the conversation that it
+// continues.
+func (r *run) hold(held int64) error {
+	b := bound(r.req, r.call.Body)
+	b.PromptTokens = min(b.PromptTokens+held, longestPrompt)
+	for _, d := range r.plan.all() {
+		price, listed := r.s.priceOf(d)
+		if !listed {
+			r.s.warn(ledger.Warning{Account: ledger.AccountID{Kind: ledger.KindModel, ID: shown(d.Model)}})
+		}
+		if price == nil {
+			return errModel(r.req.Model) // no price: never free
+		}
+		cost, err := price.WorstCost(b, r.admit.StartedAt)
+		if err != nil {
+			return errBody("max_tokens: too large")
+		}
+		r.admit.Hold = max(r.admit.Hold, cost)
+		r.admit.Tokens = max(r.admit.Tokens, b.PromptTokens+price.MostOutput(b))
+	}
+	return nil
+}
+
+// priceOf is the price of a deployment: its own, or the book's for its model. One
+// that is not listed has the price that stands in for it, or nil.
+func (s *Service) priceOf(d target) (price *pricing.Model, listed bool) {
+	if d.Price != nil {
+		return d.Price, true
+	}
+	if price, err := s.book.Model(d.Model); err == nil {
+		return price, true
+	}
+	if s.set.ChargeDearest {
+		return s.book.Dearest(s.now()), false
+	}
+	return nil, false
+}

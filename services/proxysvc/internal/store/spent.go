@@ -1,0 +1,34 @@
+package store
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+)
+
+// queueSpent sums what the keys of admissions that ask have spent, over all logs and
+// days.
+func queueSpent(p *pgx.Batch, b *ledger.Batch) {
+	ids := newColumns(1, len(b.Admissions))
+	for _, a := range b.Admissions {
+		if a.AskSpent {
+			ids.texts(a.KeyID)
+		}
+	}
+	if ids.len() == 0 {
+		return
+	}
+	b.Spent = make(map[string]money.NanoUSD, ids.len())
+	p.Queue(`
+		select id, (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.account_totals t where t.kind = 'key' and t.id = asked.id)
+		from unnest($1::text[]) asked (id)`, ids.args()...).Query(func(rows pgx.Rows) error {
+		var id string
+		var spent money.NanoUSD
+		_, err := pgx.ForEachRow(rows, []any{&id, &spent}, func() error {
+			b.Spent[id] = spent
+			return nil
+		})
+		return err
+	})
+}

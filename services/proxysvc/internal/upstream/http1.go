@@ -1,0 +1,211 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+)
+
+// http1 calls a host over HTTP/1.1 in the clear, in the goroutine of its caller.
+// net/http's transport has two more for each connection, and hands every request and
+// every answer from one to the other.
+type http1 struct {
+	pool pool
+	host string // of the header: Host
+	base string // path before each request's own
+}
+
+func newHTTP1(base *url.URL) *http1 {
+	port := base.Port()
+	if port == "" {
+		port = "80"
+	}
+	return &http1{pool: pool{addr: net.JoinHostPort(base.Hostname(), port)}, host: base.Host, base: base.EscapedPath()}
+}
+
+// together is up to which size a body is written with its header, and before the
+// answer is waited for. A larger one is written while the answer may come: an upstream
+// may refuse it before it has read it.
+const together = 64 << 10
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// send sends a request and returns the answer's beginning. Nothing is sent twice.
+func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*http.Response, error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	head, err := h.head((*buf)[:0], r, credential)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Body) <= together {
+		head = append(head, r.Body...)
+	}
+	*buf = head
+	c, err := h.pool.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.left = maxHead
+	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
+	a.stop = context.AfterFunc(ctx, func() { c.Close() }) // whoever reads or writes finds out
+	_, err = c.Write(head)
+	if len(r.Body) > together && err == nil {
+		a.writing = make(chan error, 1)
+		go func() {
+			_, err := c.Write(r.Body)
+			a.writing <- err
+		}()
+	}
+	// A host that does not take the request may have said why before.
+	resp, readErr := readAnswer(c)
+	if readErr != nil {
+		return nil, a.fail(errors.Join(err, readErr))
+	}
+	c.left = math.MaxInt64
+	a.body, a.last = resp.Body, resp.Close || err != nil
+	if resp.Body = a; a.body == http.NoBody {
+		a.finish()
+	}
+	return resp, nil
+}
+
+// readAnswer reads the beginning of the answer, without those that only say that it
+// will come.
+func readAnswer(c *conn) (*http.Response, error) {
+	for {
+		resp, err := http.ReadResponse(c.in, nil)
+		switch {
+		case err != nil:
+			return nil, err
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			return nil, errors.New("the upstream switches to a protocol that nobody asked for")
+		case resp.StatusCode >= http.StatusOK:
+			return resp, nil
+		}
+	}
+}
+
+// framing are the headers that say where a request ends, and that are only ours.
+var framing = [...]string{"Host", "Content-Length", "Transfer-Encoding", "Connection"}
+
+// head appends the request line and the header.
+func (h *http1) head(buf []byte, r proxy.UpstreamRequest, credential [2]string) ([]byte, error) {
+	buf = append(append(append(buf, "POST "...), h.base...), r.Path...)
+	if r.Query != "" {
+		buf = append(append(buf, '?'), r.Query...)
+	}
+	if !plain(buf) {
+		return nil, errors.New("the request's path or query has control characters")
+	}
+	buf = append(append(buf, " HTTP/1.1\r\nHost: "...), h.host...)
+	buf = strconv.AppendInt(append(buf, "\r\nContent-Length: "...), int64(len(r.Body)), 10)
+	buf = append(append(append(append(buf, "\r\n"...), credential[0]...), ": "...), credential[1]...)
+	for name, values := range r.Header {
+		if strings.EqualFold(name, credential[0]) || slices.ContainsFunc(framing[:], func(own string) bool { return strings.EqualFold(name, own) }) {
+			continue
+		}
+		for _, v := range values {
+			buf = append(append(append(buf, "\r\n"...), name...), ": "...)
+			start := len(buf) - len(name) - 2
+			if buf = append(buf, v...); !plain(buf[start:]) {
+				return nil, fmt.Errorf("the header %q has control characters", name)
+			}
+		}
+	}
+	return append(buf, "\r\n\r\n"...), nil
+}
+
+// plain says that there is nothing that could end a line.
+func plain(text []byte) bool {
+	for _, b := range text {
+		if b < ' ' && b != '\t' || b == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// answer is the body of an answer. Read to its end, it gives the connection back.
+type answer struct {
+	ctx     context.Context //nolint:containedctx // as in net/http: reading ends with the request
+	conn    *conn
+	pool    *pool
+	body    io.ReadCloser
+	stop    func() bool // takes back that ctx closes the connection
+	writing chan error  // tells when the body was written; nil: it was
+	last    bool        // the connection carries no other request
+	over    bool
+}
+
+// Read implements io.Reader.
+func (a *answer) Read(p []byte) (int, error) {
+	if a.over {
+		return 0, io.EOF
+	}
+	n, err := a.body.Read(p)
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, io.EOF):
+		a.finish()
+		return n, err
+	}
+	return n, a.fail(err)
+}
+
+// Close implements io.Closer.
+func (a *answer) Close() error {
+	if !a.over {
+		a.drop() // the rest of the answer would be in the way
+	}
+	return nil
+}
+
+// finish ends an answer that was read to its end.
+func (a *answer) finish() {
+	written := a.writing == nil
+	if !written {
+		select {
+		case err := <-a.writing:
+			a.writing, written = nil, err == nil
+		default: // the upstream answered before it had the whole body
+		}
+	}
+	if a.last || !written || a.conn.in.Buffered() > 0 || !a.stop() {
+		a.drop()
+		return
+	}
+	a.over = true
+	a.pool.put(a.conn)
+}
+
+// drop closes the connection. After it the request's body is nobody's.
+func (a *answer) drop() {
+	a.over = true
+	a.stop()
+	a.conn.Close() // nothing is lost
+	if a.writing != nil {
+		<-a.writing //nolint:errcheck // it was cut off
+	}
+}
+
+// fail ends an answer that broke, and says why.
+func (a *answer) fail(err error) error {
+	a.drop()
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
+	return err
+}

@@ -1,0 +1,127 @@
+// Package upstream calls the APIs of model providers, or what stands in for
+// them, with the real key. It retries nothing and follows no redirect.
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+)
+
+// Client calls deployments: those in the clear over connections of its own, the
+// others, and those behind a proxy of the environment, by net/http's transport, which
+// speaks HTTP/2 where the other side does.
+type Client struct {
+	http  *http.Client
+	clear sync.Map // API base → *http1; nil: by net/http
+}
+
+// New makes a client.
+func New() *Client {
+	return &Client{http: &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			ForceAttemptHTTP2:     true,
+			MaxIdleConns:          1024,
+			MaxIdleConnsPerHost:   1024,
+			IdleConnTimeout:       90 * time.Second,
+			TLSHandshakeTimeout:   10 * time.Second,
+			ExpectContinueTimeout: 0,
+			DisableCompression:    true, // bytes pass as they are
+			// A connection that died without a word is noticed long before the
+			// silence of the upstream counts as its own.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+var _ proxy.Upstream = (*Client)(nil)
+
+// Send sends one request with exactly one credential. The body is whole, so
+// nothing of the inbound connection is touched while the answer runs.
+func (c *Client) Send(ctx context.Context, r proxy.UpstreamRequest) (*proxy.UpstreamResponse, error) {
+	credential := [2]string{"X-Api-Key", r.Deployment.APIKey.Reveal()}
+	if r.Deployment.Provider == proxy.OpenAI {
+		credential = [2]string{"Authorization", "Bearer " + r.Deployment.APIKey.Reveal()}
+	}
+	h, err := c.host(r.Deployment.APIBase)
+	if err != nil {
+		return nil, err
+	}
+	var resp *http.Response
+	if h != nil {
+		resp, err = h.send(ctx, r, credential) //nolint:bodyclose // the caller closes the body, as Upstream says
+	} else {
+		resp, err = c.transport(ctx, r, credential) //nolint:bodyclose // as above
+	}
+	if err != nil {
+		return nil, fmt.Errorf("call the upstream: %w", err)
+	}
+	return &proxy.UpstreamResponse{Status: resp.StatusCode, Header: proxy.Header(resp.Header), Body: resp.Body, RetryAfter: retryAfter(resp.Header, time.Now())}, nil
+}
+
+// host is how an API base is called without net/http; nil: it is not.
+func (c *Client) host(base string) (*http1, error) {
+	if h, ok := c.clear.Load(base); ok {
+		return h.(*http1), nil
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, fmt.Errorf("the API base is no URL: %w", err)
+	}
+	by, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil {
+		return nil, fmt.Errorf("the environment's proxy: %w", err)
+	}
+	var h *http1
+	if u.Scheme == "http" && u.User == nil && by == nil {
+		h = newHTTP1(u)
+	}
+	known, _ := c.clear.LoadOrStore(base, h)
+	return known.(*http1), nil
+}
+
+// transport sends a request by net/http.
+func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*http.Response, error) {
+	to := r.Deployment.APIBase + r.Path
+	if r.Query != "" {
+		to += "?" + r.Query
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, err
+	}
+	req.GetBody = nil // a request that may have been billed is never sent twice
+	req.Header = http.Header(r.Header)
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req.Header["User-Agent"] = nil // the client sent none: neither do we
+	}
+	req.Header.Set(credential[0], credential[1])
+	return c.http.Do(req)
+}
+
+// retryAfter reads retry-after-ms or retry-after, in seconds or as a date; 0:
+// there is none.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
+		return time.Duration(ms * float64(time.Millisecond))
+	}
+	text := h.Get("Retry-After")
+	if s, err := strconv.ParseFloat(text, 64); err == nil {
+		return time.Duration(max(0, s) * float64(time.Second))
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}

@@ -1,0 +1,89 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+)
+
+// sink passes an answer on over HTTP.
+type sink struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	timeout time.Duration
+	started bool
+	stream  bool
+
+	mu      sync.Mutex
+	stopped bool
+	over    bool
+	until   time.Time // the deadline that is set
+}
+
+// stopGrace is how long a client that takes nothing may hold up the end of a
+// request that was stopped.
+const stopGrace = 2 * time.Second
+
+// Stop implements proxy.Sink.
+func (s *sink) Stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.deadline()
+}
+
+// end takes the deadline off again: the connection may carry another request.
+func (s *sink) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	_ = s.rc.SetWriteDeadline(time.Time{}) // as below
+}
+
+// deadline bounds the write that runs, or the next one.
+func (s *sink) deadline() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	d, now := s.timeout, time.Now()
+	if s.stopped {
+		d = stopGrace
+	} else if s.until.Sub(now) > d-d/8 {
+		return // near enough: to set it costs as much as a small write
+	}
+	s.until = now.Add(d)
+	_ = s.rc.SetWriteDeadline(s.until) // what cannot have one cannot hang either
+}
+
+// Start implements proxy.Sink.
+func (s *sink) Start(status int, h proxy.Header) error {
+	s.started = true
+	s.stream = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
+	header := s.w.Header()
+	for name, values := range h {
+		header[name] = values
+	}
+	s.deadline()
+	s.w.WriteHeader(status)
+	if s.stream {
+		return s.rc.Flush()
+	}
+	return nil
+}
+
+// Write implements proxy.Sink.
+func (s *sink) Write(p []byte) error {
+	s.deadline()
+	if _, err := s.w.Write(p); err != nil {
+		return err
+	}
+	if s.stream {
+		return s.rc.Flush()
+	}
+	return nil
+}
