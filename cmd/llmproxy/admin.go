@@ -9,7 +9,6 @@ import (
 
 	billingv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
-	outboxv1 "github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 )
@@ -108,20 +107,6 @@ func spendCommand(ctx context.Context, args []string) error {
 		fs.StringVar(&user, "user", "", "session `ID`")
 		fs.StringVar(&key, "key", "", "key `ID`")
 	})
-}
-
-func outboxCommand(ctx context.Context, args []string) error {
-	return verbs(ctx, "outbox", args, map[string]verb{
-		"stats": func(ctx context.Context, s *suite, _ []string) (proto.Message, error) {
-			return s.outbox.GetStats(ctx, &outboxv1.GetStatsRequest{})
-		},
-		"dead": func(ctx context.Context, s *suite, args []string) (proto.Message, error) {
-			return s.outbox.ListDeadCharges(ctx, &outboxv1.ListDeadChargesRequest{TeamId: first(args)})
-		},
-		"requeue": func(ctx context.Context, s *suite, args []string) (proto.Message, error) {
-			return s.outbox.RequeueCharges(ctx, &outboxv1.RequeueChargesRequest{ChargeIds: args})
-		},
-	}, nil)
 }
 
 func first(args []string) string {

@@ -16,6 +16,7 @@ import (
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	outboxv1 "github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
+	"github.com/proliferate-ai/llm-proxy/kit/env"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
 )
@@ -35,13 +36,25 @@ type suite struct {
 // place is where the suite is.
 type place struct {
 	proxyURL string
-	master   secret.String
+	caller   serve.Caller
 	targets  map[string]string
 }
 
 // findSuite looks at the ready file that was named, else at the environment,
-// else at ./.llmproxy/ready.json.
+// else at ./.llmproxy/ready.json. The certificates that the services demand are
+// named in the environment, as theirs are.
 func findSuite(readyFile string, getenv func(string) string) (place, error) {
+	r := &env.Reader{Get: getenv}
+	id := serve.ReadIdentity(r)
+	if err := r.Err(); err != nil {
+		return place{}, err
+	}
+	p, err := findPlace(readyFile, getenv)
+	p.caller.Identity = id
+	return p, err
+}
+
+func findPlace(readyFile string, getenv func(string) string) (place, error) {
 	if readyFile == "" && getenv("KEYSVC_TARGET") != "" {
 		return placeFromEnvironment(getenv)
 	}
@@ -59,7 +72,7 @@ func findSuite(readyFile string, getenv func(string) string) (place, error) {
 	if err := json.Unmarshal(text, &ready); err != nil {
 		return place{}, fmt.Errorf("%s: %w", readyFile, err)
 	}
-	p := place{ready.ProxyURL, secret.New(ready.MasterKey), map[string]string{}}
+	p := place{ready.ProxyURL, serve.Caller{Token: secret.New(ready.MasterKey)}, map[string]string{}}
 	for _, s := range ready.Services {
 		p.targets[s.Name] = strings.TrimPrefix(p.targets[s.Name]+","+s.GRPCAddr, ",")
 	}
@@ -68,7 +81,7 @@ func findSuite(readyFile string, getenv func(string) string) (place, error) {
 
 func placeFromEnvironment(getenv func(string) string) (place, error) {
 	master, _, _ := strings.Cut(getenv("LLM_PROXY_MASTER_KEY"), ",")
-	p := place{getenv("LLM_PROXY_URL"), secret.New(master), map[string]string{}}
+	p := place{getenv("LLM_PROXY_URL"), serve.Caller{Token: secret.New(master)}, map[string]string{}}
 	var faults []error
 	for _, name := range []string{"LLM_PROXY_URL", "LLM_PROXY_MASTER_KEY"} {
 		if getenv(name) == "" {
@@ -88,7 +101,7 @@ func placeFromEnvironment(getenv func(string) string) (place, error) {
 func connect(p place) (*suite, error) {
 	s := &suite{proxyURL: p.proxyURL}
 	dial := func(name string) *grpc.ClientConn {
-		conn, err := serve.Dial(p.targets[name], p.master)
+		conn, err := p.caller.Dial(p.targets[name])
 		if err != nil {
 			return nil
 		}

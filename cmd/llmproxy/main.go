@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/proliferate-ai/llm-proxy/kit/serve"
 )
 
 const usage = `llmproxy runs and looks after LLM Proxy.
@@ -21,7 +23,8 @@ const usage = `llmproxy runs and looks after LLM Proxy.
   llmproxy key      issue, show, list, revoke
   llmproxy team     show, list, status
   llmproxy spend    list, open, events
-  llmproxy outbox   stats, dead, requeue
+  llmproxy outbox   stats, dead, doubts, requeue, resolve, pause, resume, reconcile
+  llmproxy prices   list, explain, check, correct
 
 All but up find the suite by --ready-file, by ./.llmproxy/ready.json, or by
 LLM_PROXY_URL, LLM_PROXY_MASTER_KEY, KEYSVC_TARGET, PROXYSVC_TARGET,
@@ -41,13 +44,16 @@ func run(args []string) int {
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	commands := map[string]func(context.Context, []string) error{
 		"up": up, "serve": serveChild, "demo": demo, "audit": audit,
-		"key": keyCommand, "team": teamCommand, "spend": spendCommand, "outbox": outboxCommand,
+		"key": keyCommand, "team": teamCommand, "spend": spendCommand, "outbox": outboxCommand, "prices": pricesCommand,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
-	err := commands[args[0]](ctx, args[1:])
+	err := serve.NoCoreFiles()
+	if err == nil {
+		err = commands[args[0]](ctx, args[1:])
+	}
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
