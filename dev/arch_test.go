@@ -18,6 +18,9 @@ var rules = []struct{ from, to, why string }{
 	{"kit/", "sim/", "kit knows no vendor"},
 	{"sim/", "gen/", "a simulator knows its vendor only"},
 	{"sim/", "services/", "a simulator knows its vendor only"},
+	{"sdk/", "gen/", "an SDK needs the standard library only"},
+	{"sdk/", "kit/", "an SDK needs the standard library only"},
+	{"sdk/", "services/", "an SDK needs the standard library only"},
 	{"services/keysvc", "services/proxysvc", "services call each other, they do not import"},
 	{"services/keysvc", "services/billingsvc", "services call each other, they do not import"},
 	{"services/keysvc", "services/outboxsvc", "services call each other, they do not import"},
@@ -51,10 +54,11 @@ var forDomains = []string{
 
 // kits are the imports between packages of kit; there are no others.
 var kits = map[string][]string{
-	"kit/serve":        {"kit/env", "kit/fault", "kit/secret"},
-	"kit/virtualkey":   {"kit/secret"},
-	"kit/pg/pgmigrate": {"kit/pg"},
-	"kit/pg/pgtest":    {"kit/pg/pgmigrate", "kit/pg/pglocal"},
+	"kit/serve":           {"kit/env", "kit/fault", "kit/secret", "kit/serve/lean"},
+	"kit/virtualkey":      {"kit/secret"},
+	"kit/serve/scopetest": {"kit/secret", "kit/serve"},
+	"kit/pg/pgmigrate":    {"kit/pg"},
+	"kit/pg/pgtest":       {"kit/pg/pgmigrate", "kit/pg/pglocal"},
 }
 
 type pkg struct {

@@ -123,7 +123,7 @@ var loaders = map[string]func(getenv func(string) string) (loaded, error){
 	"proxysvc": func(getenv func(string) string) (loaded, error) {
 		c, err := proxysvc.LoadConfig(getenv)
 		l := loaded{serve: c.Serve}
-		for _, d := range c.Deployments {
+		for _, d := range c.Routing.Deployments {
 			l.upstream = append(l.upstream, d.APIBase+" "+d.APIKey.Reveal())
 		}
 		l.upstream = slices.Compact(l.upstream)

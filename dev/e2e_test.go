@@ -334,12 +334,12 @@ func TestARevokedKeyIsStopped(t *testing.T) {
 	})
 }
 
-func post(t *testing.T, addr, key, body string) *http.Response {
+func post(t testing.TB, addr, key, body string) *http.Response {
 	t.Helper()
 	return call(t, http.MethodPost, "http://"+addr+"/v1/messages", key, body)
 }
 
-func call(t *testing.T, method, url, key, body string) *http.Response {
+func call(t testing.TB, method, url, key, body string) *http.Response {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)

@@ -109,7 +109,7 @@ func TestErrorsHaveTheShapeOfTheirRoute(t *testing.T) {
 		{"the doubled prefix", "POST", "/v1/v1/messages", "", `{}`, 401, `"authentication_error"`},
 		{"a LiteLLM route without a key", "POST", "/key/generate", "", `{}`, 401, `"auth_error"`},
 		{"a LiteLLM route with a virtual key's form", "POST", "/key/generate", "sk-not-the-master-key-at-all", `{}`, 401, `"code":"401"`},
-		{"a LiteLLM route with broken JSON", "POST", "/key/generate", masterKey, `{"a":`, 400, `"bad_request_error"`},
+		{"a LiteLLM route with broken JSON", "POST", "/key/generate", masterKey, `{"a":`, 400, `"invalid_request_error"`},
 		{"a negative budget", "POST", "/key/generate", masterKey, `{"max_budget":-1}`, 400, `max_budget cannot be negative`},
 		{"a LiteLLM route that is none", "POST", "/key/nothing", masterKey, `{}`, 404, `{"detail":"Not Found"}`},
 		{"a LiteLLM route by another method", "GET", "/key/generate", masterKey, "", 405, `{"detail":"Method Not Allowed"}`},
@@ -120,6 +120,7 @@ func TestErrorsHaveTheShapeOfTheirRoute(t *testing.T) {
 		{"metrics without a key", "GET", "/metrics", "", "", 401, `master key`},
 		{"metrics", "GET", "/metrics", masterKey, "", 200, `proxysvc_open_requests`},
 		{"the OpenAPI document", "GET", "/openapi.json", "", "", 200, `"/v1/messages"`},
+		{"the document names fields as the answers do", "GET", "/openapi.json", "", "", 200, `"next_page_token"`},
 		{"LiteLLM's liveliness", "GET", "/health/liveliness", "", "", 200, `I'm alive!`},
 	}
 	for _, tt := range tests {
@@ -153,7 +154,7 @@ func TestGRPCCallersUseTheSamePipeline(t *testing.T) {
 	if !ok {
 		t.Fatal("no key")
 	}
-	conn, err := serve.Dial(proxysvc.grpc, secret.New(plain))
+	conn, err := serve.Caller{Token: secret.New(plain)}.Dial(proxysvc.grpc)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,17 +3,21 @@ module github.com/proliferate-ai/llm-proxy/dev
 go 1.26.0
 
 require (
+	github.com/anthropics/anthropic-sdk-go v1.84.0
 	github.com/anthropics/anthropic-sdk-go/v2 v2.13.0
 	github.com/google/go-cmp v0.7.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/proliferate-ai/llm-proxy/gen v0.0.0
 	github.com/proliferate-ai/llm-proxy/kit v0.0.0
+	github.com/proliferate-ai/llm-proxy/sdk/go v0.0.0
 	github.com/proliferate-ai/llm-proxy/services/billingsvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/services/keysvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/services/outboxsvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/services/proxysvc v0.0.0-00010101000000-000000000000
 	github.com/proliferate-ai/llm-proxy/sim v0.0.0
 	go.yaml.in/yaml/v3 v3.0.5
+	golang.org/x/sync v0.24.0
+	golang.org/x/sys v0.49.0
 	google.golang.org/genproto/googleapis/api v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
@@ -55,8 +59,6 @@ require (
 	go.uber.org/zap v1.28.0 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.2 // indirect
 	golang.org/x/net v0.61.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b // indirect
 )
@@ -65,6 +67,7 @@ replace (
 	github.com/proliferate-ai/llm-proxy/cmd/llmproxy => ../cmd/llmproxy
 	github.com/proliferate-ai/llm-proxy/gen => ../gen
 	github.com/proliferate-ai/llm-proxy/kit => ../kit
+	github.com/proliferate-ai/llm-proxy/sdk/go => ../sdk/go
 	github.com/proliferate-ai/llm-proxy/services/billingsvc => ../services/billingsvc
 	github.com/proliferate-ai/llm-proxy/services/keysvc => ../services/keysvc
 	github.com/proliferate-ai/llm-proxy/services/outboxsvc => ../services/outboxsvc

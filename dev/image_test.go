@@ -48,6 +48,7 @@ func TestTheImageHoldsNothingToAttack(t *testing.T) {
 		"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt",
 		"COPY --from=build /out/service /service",
 		"COPY --from=build /out/healthcheck /healthcheck",
+		"COPY --from=build --chown=65532:65532 /out/journal /journal",
 		"USER 65532:65532",
 		`ENTRYPOINT ["/service"]`,
 	}, all[final:]); diff != "" {

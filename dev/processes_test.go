@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func binary(t *testing.T, name string) string {
+func binary(t testing.TB, name string) string {
 	t.Helper()
 	built, err := binaries()
 	if err != nil {
@@ -77,6 +77,7 @@ func binary(t *testing.T, name string) string {
 type process struct {
 	name          string
 	grpc, http    string
+	identity      *serve.Identity
 	cmd           *exec.Cmd
 	log           *lockedBuffer
 	exited        chan struct{}
@@ -105,15 +106,21 @@ func (l *lockedBuffer) String() string {
 // suite is the four services as processes, each with a database role of its
 // own, in front of the simulators.
 type suite struct {
-	t         *testing.T
+	t         testing.TB
 	anthropic *anthropic.Server
 	autumn    *autumn.Server
 	env       map[string]string
+	identity  *serve.Identity // of administrators; nil: calls go in the clear
+	database  string
 	roles     map[string]string // DATABASE_URL by service
 	processes []*process
+	// wrap makes the command that runs a service; nil: its binary with the race
+	// detector.
+	wrap    func(name string) *exec.Cmd
+	stopped []func() // run when all processes have ended
 }
 
-func newSuite(t *testing.T) *suite {
+func newSuite(t testing.TB) *suite {
 	t.Helper()
 	s := &suite{
 		t: t, anthropic: anthropic.New(anthropic.Options{APIKey: realKey}),
@@ -123,9 +130,9 @@ func newSuite(t *testing.T) *suite {
 	upstream, sink := httptest.NewServer(s.anthropic), httptest.NewServer(s.autumn)
 	t.Cleanup(upstream.Close)
 	t.Cleanup(sink.Close)
-	database := pgtest.Empty(t)
+	s.database = pgtest.Empty(t)
 	for _, name := range []string{"keysvc", "proxysvc", "billingsvc"} {
-		s.roles[name] = pgtest.Role(t, database, name)
+		s.roles[name] = pgtest.Role(t, s.database, name)
 	}
 	s.env = map[string]string{
 		"LLM_PROXY_MASTER_KEY": masterKey, "LLM_PROXY_SERVICE_TOKEN": serviceToken,
@@ -142,9 +149,13 @@ func newSuite(t *testing.T) *suite {
 // start runs a service and waits until it is ready.
 func (s *suite) start(name string) *process {
 	s.t.Helper()
-	p := &process{name: name, grpc: freePort(s.t), http: freePort(s.t), log: &lockedBuffer{}, exited: make(chan struct{})}
+	p := &process{name: name, grpc: freePort(s.t), http: freePort(s.t), identity: s.identity, log: &lockedBuffer{}, exited: make(chan struct{})}
 	prefix := strings.ToUpper(name)
-	p.cmd = exec.Command(binary(s.t, name)) // our own binary; stop ends it
+	if s.wrap != nil {
+		p.cmd = s.wrap(name)
+	} else {
+		p.cmd = exec.Command(binary(s.t, name)) // our own binary; stop ends it
+	}
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), prefix + "_GRPC_LISTEN=" + p.grpc, prefix + "_HTTP_LISTEN=" + p.http}
 	if url := s.roles[name]; url != "" {
 		p.cmd.Env = append(p.cmd.Env, "DATABASE_URL="+url)
@@ -155,7 +166,7 @@ func (s *suite) start(name string) *process {
 	for k, v := range s.env {
 		p.cmd.Env = append(p.cmd.Env, k+"="+v)
 	}
-	p.cmd.Stderr = p.log
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -206,6 +217,9 @@ func (s *suite) stop() {
 			s.t.Errorf("%s did not drain: %v", p.name, p.exitErr)
 		}
 	}
+	for _, f := range s.stopped {
+		f()
+	}
 	for _, p := range s.processes {
 		text := p.log.String()
 		if s.t.Failed() {
@@ -225,9 +239,9 @@ func (s *suite) stop() {
 func tail(text string, n int) string { return text[max(0, len(text)-n):] }
 
 // dial connects as an administrator.
-func (p *process) dial(t *testing.T) *grpc.ClientConn {
+func (p *process) dial(t testing.TB) *grpc.ClientConn {
 	t.Helper()
-	conn, err := serve.Dial(p.grpc, secret.New(masterKey))
+	conn, err := serve.Caller{Token: secret.New(masterKey), Identity: p.identity}.Dial(p.grpc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +249,7 @@ func (p *process) dial(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	addr, err := port.Free("127.0.0.1:0")
 	if err != nil {
@@ -246,7 +260,7 @@ func freePort(t *testing.T) string {
 
 // poll asks until the answer is yes. Only the test's own deadline ends it, so
 // that no machine is too slow.
-func poll(t *testing.T, ask func() bool) {
+func poll(t testing.TB, ask func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// settings say how much is measured.
+type settings struct {
+	Bench   []string // names of scenarios; empty: the standard ones
+	Rounds  int
+	Measure time.Duration // of one target in one round
+	Keys    int           // loaded before anything is measured
+	Out     string        // where the report goes
+	Commit  string        // what is measured, for the report
+	Profile string        // directory for profiles of proxysvc; empty: none
+	Env     []string      // more variables for proxysvc
+}
+
+func parseSettings(args []string, usage io.Writer) (settings, error) {
+	var set settings
+	var names string
+	var seconds int
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(usage)
+	f.StringVar(&names, "run", "", "scenarios, or beginnings of their names, separated by commas; empty: the standard ones")
+	f.IntVar(&set.Rounds, "rounds", 5, "how often every target is measured")
+	f.IntVar(&seconds, "seconds", 5, "how long each time")
+	f.IntVar(&set.Keys, "keys", 20_000, "virtual keys that are loaded")
+	f.StringVar(&set.Out, "out", filepath.Join("docs", "bench"), "directory of the report")
+	f.StringVar(&set.Commit, "commit", "", "what is measured, for the report")
+	f.StringVar(&set.Profile, "profile", "", "directory for profiles of proxysvc in every scenario, made with perf and strace; empty: none")
+	f.Func("env", "NAME=VALUE for proxysvc, such as GOGC=400 or another setting; may be repeated", func(v string) error {
+		set.Env = append(set.Env, v)
+		return nil
+	})
+	if err := f.Parse(args); err != nil {
+		return set, err
+	}
+	set.Measure = time.Duration(seconds) * time.Second
+	for name := range strings.SplitSeq(names, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			set.Bench = append(set.Bench, name)
+		}
+	}
+	if set.Rounds < 1 || seconds < 1 || set.Keys < 100 || f.NArg() > 0 {
+		return set, errors.New("rounds and seconds must be at least 1, keys at least 100, and there are no arguments")
+	}
+	return set, nil
+}
