@@ -1,6 +1,6 @@
 # Two commands for users: `make run` and `make test`. The rest is for CI and for
-# those who change the code. Nothing needs to be installed but Go.
-.PHONY: run test generate generated lint alone check breaking
+# those who change the code. `make run` needs Go, `make test` Go and npm (Node.js).
+.PHONY: run test chaos books bench bench-micro allocs generate generated lint alone check breaking
 
 tool = $$(GOWORK=off go -C tools tool -n $(1))
 mods = $$(go list -m -f '{{.Dir}}')
@@ -16,6 +16,39 @@ run:
 # Postgres that dev/testdb starts for the run, and that it installs if need be.
 test:
 	go run ./dev/testdb $(call tool,gotestsum) --format pkgname-and-test-fails -- -race -timeout 8m work
+
+# chaos runs many seeds of the storm over the whole suite: make chaos SEEDS=200
+SEEDS = 200
+chaos:
+	CHAOS_SEEDS=$(SEEDS) go test -race -v -count=1 -timeout 4h -run TestChaos ./dev/chaos
+
+# books runs many seeds of the charges' way to Autumn, with billing on Postgres, on
+# a clock of its own: make books SEEDS=200
+books:
+	BOOKS_SEEDS=$(SEEDS) go run ./dev/testdb go test -race -v -count=1 -timeout 4h -run TestBooks ./dev/chaos
+
+# bench measures the proxy side by side with others and writes docs/bench; it
+# installs nginx and Portkey's gateway if need be: make bench BENCH=plain,paced
+# ROUNDS=1 SECONDS=3. PROFILE=dir also says where proxysvc's CPU goes, and which
+# system calls it makes; that needs perf and strace.
+BENCH =
+ROUNDS = 5
+SECONDS = 5
+bench:
+	@go build -o bin/bench ./dev/bench
+	@exec bin/bench -run '$(BENCH)' -rounds $(ROUNDS) -seconds $(SECONDS) -commit "$$(git describe --always --dirty)" -profile '$(PROFILE)'
+
+# bench-micro compares the hot functions with those of another commit:
+# make bench-micro AGAINST=HEAD~3 COUNT=10
+COUNT = 6
+bench-micro: AGAINST = HEAD
+bench-micro:
+	@dev/bench/micro.sh '$(AGAINST)' $(COUNT) $(call tool,benchstat)
+
+# allocs fails when the hot path allocates more often than it did. A count of its
+# own run: the race detector allocates too.
+allocs:
+	cd services/proxysvc && go test -count=1 -timeout 200s -run TestAllocs ./internal/proxy ./internal/ledger ./internal/pricing
 
 # generate writes gen/ anew from proto/.
 generate:
@@ -43,4 +76,4 @@ AGAINST = .git\#branch=main
 breaking:
 	$(call tool,buf) breaking --against '$(AGAINST)'
 
-check: generated lint alone test
+check: generated lint alone allocs test
