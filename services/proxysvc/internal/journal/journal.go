@@ -72,6 +72,12 @@ func Open[R Record](dir string) (*Journal[R], []R, error) {
 
 func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
+// unlock closes a locked file. A process that is being forked has a copy of it for a
+// moment, and to close this one alone would leave it locked.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
 // recover takes over the files that no living process has locked.
 func (j *Journal[R]) recover(dir string) ([]R, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.journal"))
@@ -93,7 +99,7 @@ func (j *Journal[R]) recover(dir string) ([]R, error) {
 		}
 		records, err := leftBy[R](f)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("journal: %s: %w", name, err), f.Close())
+			return nil, errors.Join(fmt.Errorf("journal: %s: %w", name, err), unlock(f))
 		}
 		if len(records) == 0 {
 			if err := remove(f); err != nil {
@@ -221,7 +227,7 @@ func (j *Journal[R]) Forget() error {
 func (j *Journal[R]) Close() error {
 	var errs []error
 	for _, f := range j.old {
-		errs = append(errs, f.Close())
+		errs = append(errs, unlock(f))
 	}
 	empty := !j.dirty
 	if j.held != nil {
@@ -232,7 +238,7 @@ func (j *Journal[R]) Close() error {
 	case empty:
 		errs = append(errs, remove(j.file))
 	default:
-		errs = append(errs, j.file.Close())
+		errs = append(errs, unlock(j.file))
 	}
 	return errors.Join(errs...)
 }

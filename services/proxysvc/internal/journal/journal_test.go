@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 )
 
@@ -30,7 +31,7 @@ func open(t *testing.T, dir string) (*Journal[text], []text) {
 // stays.
 func crash(t *testing.T, j *Journal[text]) {
 	t.Helper()
-	if err := j.file.Close(); err != nil {
+	if err := unlock(j.file); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -42,6 +43,33 @@ func files(t *testing.T, dir string) []string {
 		t.Fatal(err)
 	}
 	return names
+}
+
+// TestACloseEndsTheLockOfEveryCopy of the file: a process that is forked at that
+// moment has one until it executes its own program.
+func TestACloseEndsTheLockOfEveryCopy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	if err := j.Append("a"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // its own file, then as one that it took over
+		for _, f := range append(j.old, j.file) {
+			forked, err := syscall.Dup(int(f.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer syscall.Close(forked) //nolint:errcheck // it is open
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var found []text
+		if j, found = open(t, dir); !slices.Equal(found, []text{"a"}) {
+			t.Errorf("found %q", found)
+		}
+	}
 }
 
 func TestWhatWasAppendedIsFoundAfterACrash(t *testing.T) {
@@ -61,7 +89,7 @@ func TestWhatWasAppendedIsFoundAfterACrash(t *testing.T) {
 	}
 	crash(t, next) // before it could do anything with them
 	for _, f := range next.old {
-		f.Close() // as the process's end does
+		unlock(f) //nolint:errcheck // as the process's end does
 	}
 	last, found := open(t, dir)
 	if !slices.Equal(found, []text{"a", "b", "c"}) {
