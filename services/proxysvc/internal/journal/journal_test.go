@@ -60,7 +60,7 @@ func TestACloseEndsTheLockOfEveryCopy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer syscall.Close(forked) //nolint:errcheck // it is open
+			defer syscall.Close(forked)
 		}
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
