@@ -31,9 +31,21 @@ type Batch struct {
 	// batch touches, locked and after its settlements, and with the transaction's
 	// instant; it returns the admissions to write.
 	Decide func(accounts map[AccountID]*Account, now time.Time) []*Admission
-	// Spent is what the keys of admissions that ask have spent, its own settlements
-	// included. Commit fills it.
+	// Ask are keys of which it is asked what they have spent. Commit tells in Spent,
+	// its own settlements included.
+	Ask   []string
 	Spent map[string]money.NanoUSD
+}
+
+// spent is what a key had spent before a request of the batch; nil: Commit did not
+// tell.
+func (b *Batch) spent(keyID string, on money.NanoUSD) *money.NanoUSD {
+	spent, ok := b.Spent[keyID]
+	if !ok {
+		return nil
+	}
+	spent -= on
+	return &spent
 }
 
 // Deltas are the changes that the batch makes to shared account rows by its

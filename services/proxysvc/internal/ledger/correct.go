@@ -91,8 +91,8 @@ func (c *Corrector) page(ctx context.Context, rows []Row, cost func(Row) (money.
 
 // Adjust puts a correction on the ledger and returns when it is committed.
 func (w *Writer) Adjust(ctx context.Context, s *Settlement) error {
-	t := &Ticket{w: w, logID: correctionLog}
-	return t.Settle(ctx, s)
+	t := &Ticket{w: w, logID: correctionLog, result: make(chan result, 1)}
+	return t.put(ctx, s)
 }
 
 // correctionLog is the log of corrections on their way: nobody has it, so that

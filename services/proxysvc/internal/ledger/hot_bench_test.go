@@ -57,7 +57,7 @@ func hot(tb testing.TB) []hotpath.Operation {
 	noting := NewWriter(nowhere{}, book, nil, Settings{Instance: "bench"}, quiet{})
 	return []hotpath.Operation{
 		{Name: "Intend", Allocs: 1, Run: func() {
-			i := noting.Intend(a)
+			i := noting.intend(a)
 			if i == nil {
 				tb.Fatal("not noted")
 			}

@@ -10,21 +10,20 @@ type Intended struct {
 	Admission *Admission
 }
 
-// Intent is an intended request of this process.
-type Intent struct {
+// intent is an intended request of this process.
+type intent struct {
 	journal  Journal
 	intended Intended // what the slot holds
 	slot     int
 	dropped  atomic.Bool
 }
 
-// Intend notes a request whose upstream is called before its admission is decided;
-// nil when that cannot be noted, so that it must be admitted first.
-func (w *Writer) Intend(a *Admission) *Intent {
+// intend holds an admission in the journal; nil when it cannot.
+func (w *Writer) intend(a *Admission) *intent {
 	if w.journal == nil {
 		return nil
 	}
-	i := &Intent{journal: w.journal, intended: Intended{By: w.set.Instance, Admission: a}}
+	i := &intent{journal: w.journal, intended: Intended{By: w.set.Instance, Admission: a}}
 	var ok bool
 	if i.slot, ok = w.journal.Hold(Record{Intended: &i.intended}); !ok {
 		return nil
@@ -34,7 +33,7 @@ func (w *Writer) Intend(a *Admission) *Intent {
 
 // Drop forgets the intent: the request is on the ledger, or nothing is owed for it.
 // It may be called twice, and on nil.
-func (i *Intent) Drop() {
+func (i *intent) Drop() {
 	if i != nil && i.dropped.CompareAndSwap(false, true) {
 		i.journal.Release(i.slot)
 	}

@@ -142,15 +142,20 @@ type Settlement struct {
 	// Keep is what stays held of an estimate, in case its replica is only frozen
 	// and corrects it.
 	Keep money.NanoUSD
-	// Unadmitted says that nothing is held for it: it was let in while Postgres
-	// was away.
+	// Unadmitted says that it is on the ledger by this alone, and nothing is held for
+	// it: it ended before its admission was written, or was let in while Postgres was
+	// away.
 	Unadmitted bool
 }
 
 // delta is what the settlement changes in every account of the request.
 func (s *Settlement) delta() Delta {
 	d := Delta{Spent: s.Cost, Tokens: s.Usage.PromptTokens() + s.Usage.OutputTokens}
-	if s.Adjusts == "" && !s.Unadmitted {
+	switch {
+	case s.Adjusts != "":
+	case s.Unadmitted:
+		d.Requests = 1
+	default:
 		d.Held, d.Open, d.HeldTokens = s.Keep-s.Hold, -1, -s.Tokens
 	}
 	return d

@@ -99,23 +99,13 @@ func (w *Writer) back() {
 	w.away.Store(false)
 }
 
-// Away says whether Postgres is away: then a request had better be admitted before
-// its upstream is called.
-func (w *Writer) Away() bool { return w.away.Load() }
-
-// Unadmitted is the ticket of a request that went to its upstream although it
-// could not be admitted: what it cost is booked all the same.
-func (w *Writer) Unadmitted(a *Admission) *Ticket {
-	return &Ticket{w: w, logID: outageLog, admission: *a}
-}
-
 // bide serves what comes until it is time to look for Postgres again; false when
 // ctx ends first.
 func (w *Writer) bide(ctx context.Context, tick <-chan time.Time) bool {
 	for {
 		select {
 		case it := <-w.queue:
-			w.without(w.gather([]item{it}))
+			w.without(w.gather([]item{w.take(it)}))
 		case <-tick:
 			return true
 		case <-ctx.Done():

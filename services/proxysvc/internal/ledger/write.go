@@ -77,8 +77,14 @@ func (w *Writer) batch(items []item) (*Batch, map[*Admission]decision) {
 		switch {
 		case it.admission != nil:
 			b.Admissions = append(b.Admissions, it.admission)
+			if it.admission.AskSpent {
+				b.Ask = append(b.Ask, it.admission.KeyID)
+			}
 		case it.settlement != nil:
 			b.Settlements = append(b.Settlements, it.settlement)
+			if it.ask {
+				b.Ask = append(b.Ask, it.settlement.KeyID)
+			}
 		case it.progress != nil:
 			b.Progress = append(b.Progress, it.progress)
 		}
@@ -138,15 +144,18 @@ func (w *Writer) answer(items []item, b *Batch, decisions map[*Admission]decisio
 	for i := range items {
 		it := &items[i]
 		r := result{logID: b.LogID}
-		if it.admission != nil {
+		switch {
+		case it.admission != nil:
 			d := decisions[it.admission]
 			r.standing = d.standing
-			if spent, ok := b.Spent[it.admission.KeyID]; ok && it.admission.AskSpent {
-				r.standing.KeySpent = new(spent)
-			}
 			if d.refusal != nil {
 				r.err = d.refusal
 			}
+			if it.admission.AskSpent {
+				r.standing.KeySpent = b.spent(it.admission.KeyID, 0)
+			}
+		case it.ask:
+			r.standing.KeySpent = b.spent(it.settlement.KeyID, it.settlement.Cost)
 		}
 		it.answer(r)
 	}

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 )
 
@@ -116,29 +115,26 @@ type item struct {
 	// writer is the process that may have put the request on the ledger, of which
 	// only its intention is known; empty: it is known.
 	writer string
+	ticket *Ticket // of a request that was begun, or nil
+	ask    bool    // a settlement that asks what its key has spent
 }
 
 // answer tells the item's outcome, once.
 func (it *item) answer(r result) {
-	if it.result != nil && !it.answered {
-		it.answered = true
-		it.result <- r
+	if it.result == nil || it.answered {
+		return
 	}
+	it.answered = true
+	if it.ticket != nil && r.err == nil {
+		it.ticket.intent.Drop()
+	}
+	it.result <- r
 }
 
 type result struct {
 	logID    int64
 	standing Standing
 	err      error
-}
-
-// Ticket is an admitted request: the right, and the duty, to settle it.
-type Ticket struct {
-	w         *Writer
-	logID     int64
-	admission Admission
-	// Standing is where the key and its team stood when it was admitted.
-	Standing Standing
 }
 
 // NewWriter makes a writer; call Run once to make it work. Records are what an
@@ -148,93 +144,6 @@ func NewWriter(store Store, journal Journal, records []Record, set Settings, see
 	return &Writer{
 		store: store, journal: journal, strays: strays, strayed: len(strays) > 0, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
 		known: map[string]bool{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
-	}
-}
-
-// Admit puts the request on the ledger, or returns a *Refusal, or Unavailable
-// when that could not be decided in time. If ctx ends first, the request is
-// settled at no cost in case it was admitted after all: then nothing of its
-// answer has been passed on.
-func (w *Writer) Admit(ctx context.Context, a *Admission) (*Ticket, error) {
-	timer := time.NewTimer(w.set.AdmitTimeout)
-	defer timer.Stop()
-	it := item{admission: a, result: make(chan result, 1)}
-	select {
-	case w.queue <- it:
-	case <-timer.C:
-		return nil, errBusy
-	case <-w.stop:
-		return nil, errStopped
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	select {
-	case r := <-it.result:
-		if r.err != nil {
-			return nil, r.err
-		}
-		return &Ticket{w: w, logID: r.logID, admission: *a, Standing: r.standing}, nil
-	case <-timer.C:
-		go w.withdraw(context.WithoutCancel(ctx), it) // the caller gives up, the ledger does not
-		return nil, errBusy
-	case <-ctx.Done():
-		go w.withdraw(context.WithoutCancel(ctx), it) // the caller gives up, the ledger does not
-		return nil, ctx.Err()
-	}
-}
-
-var (
-	errBusy    = fault.Errorf(fault.Unavailable, "the ledger cannot be written now; try again in a few seconds")
-	errStopped = fault.Errorf(fault.Unavailable, "this replica is shutting down; try again")
-)
-
-// withdraw settles an admission that nobody waited for. If the writer ends
-// first, whoever takes the log over settles it.
-func (w *Writer) withdraw(ctx context.Context, it item) {
-	select {
-	case r := <-it.result:
-		if r.err != nil {
-			return
-		}
-		t := &Ticket{w: w, logID: r.logID, admission: *it.admission}
-		s := &Settlement{Request: it.admission.Request, Status: Aborted, EndedAt: it.admission.StartedAt}
-		if err := t.Settle(ctx, s); err != nil {
-			w.seen.Trouble("withdraw an admission", err)
-		}
-	case <-w.done:
-	}
-}
-
-// Progress notes what the request has used so far. It does not wait.
-func (t *Ticket) Progress(p *Progress) {
-	p.RequestID = t.admission.RequestID
-	select {
-	case t.w.queue <- item{progress: p, logID: t.logID}:
-	default: // the queue is full: newer progress follows
-	}
-}
-
-// Settle puts the end of the request on the ledger and returns when it is
-// committed; while Postgres is away it waits. It fails only when ctx or the
-// writer ends; then the request stays open and another replica settles it from
-// its progress.
-func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
-	s.Hold, s.Tokens, s.Unadmitted = t.admission.Hold, t.admission.Tokens, t.logID == outageLog
-	it := item{settlement: s, logID: t.logID, result: make(chan result, 1)}
-	select {
-	case t.w.queue <- it:
-	case <-t.w.done:
-		return errStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case r := <-it.result:
-		return r.err
-	case <-t.w.done:
-		return errStopped
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -277,7 +186,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		var first []item
 		select {
 		case it := <-w.queue:
-			first = []item{it}
+			first = []item{w.take(it)}
 		case <-beat.C:
 			w.watch(ctx)
 		case <-w.stop:
@@ -331,7 +240,7 @@ func (w *Writer) gather(items []item) []item {
 	for len(items) < maxBatch {
 		select {
 		case it := <-w.queue:
-			items = append(items, it)
+			items = append(items, w.take(it))
 		default:
 			return items
 		}

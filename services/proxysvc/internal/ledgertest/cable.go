@@ -3,6 +3,7 @@ package ledgertest
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -12,13 +13,32 @@ import (
 // Cable is the way of a writer to Postgres, which a test can cut.
 type Cable struct {
 	ledger.Store
-	Cut atomic.Bool
+	Cut  atomic.Bool
+	held atomic.Pointer[hold]
+}
+
+// hold is where the writer waits.
+type hold struct {
+	once     sync.Once
+	is, free chan struct{}
+}
+
+// Hold has the writer wait in its next commit, and returns when it does.
+func (c *Cable) Hold() (release func()) {
+	h := &hold{is: make(chan struct{}), free: make(chan struct{})}
+	c.held.Store(h)
+	<-h.is
+	return sync.OnceFunc(func() { c.held.Store(nil); close(h.free) })
 }
 
 var errCut = fault.Errorf(fault.Unavailable, "the cable is cut")
 
 // Commit implements ledger.Store.
 func (c *Cable) Commit(ctx context.Context, b *ledger.Batch) error {
+	if h := c.held.Load(); h != nil {
+		h.once.Do(func() { close(h.is) })
+		<-h.free
+	}
 	if c.Cut.Load() {
 		return errCut
 	}

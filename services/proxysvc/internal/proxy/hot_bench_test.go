@@ -12,6 +12,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/hotpath"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/journal"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
@@ -70,7 +71,12 @@ func hotService(tb testing.TB) *Service {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	writer := ledger.NewWriter(nowhere{}, nil, nil, ledger.Settings{Heartbeat: time.Hour, AdmitTimeout: time.Minute}, quiet{})
+	held, _, err := journal.Open[ledger.Record](tb.TempDir())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { held.Close() }) // nothing is in it
+	writer := ledger.NewWriter(nowhere{}, held, nil, ledger.Settings{Heartbeat: time.Hour, AdmitTimeout: time.Minute}, quiet{})
 	go writer.Run(tb.Context()) //nolint:errcheck // Stop ends it
 	tb.Cleanup(func() { writer.Stop(); <-writer.Done() })
 	return New(Parts{

@@ -20,8 +20,8 @@ type run struct {
 	outbound
 	key     *Key
 	admit   ledger.Admission
-	intent  *ledger.Intent // nil: it is admitted before it is sent
 	ticket  *ledger.Ticket
+	told    bool           // what the ticket says of the key was taken notice of
 	spent   *money.NanoUSD // by the key before this request; nil: not known
 	meter   meter
 	decoder decoder // of a compressed answer; nil: it is not
@@ -53,29 +53,28 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 // do admits the request, calls the upstream and passes the answer on. With
 // limits the admission is decided first; without, it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
-	admitted := make(chan error, 1)
-	admit := func() {
-		admitted <- r.enter(ctx)
-		close(admitted)
+	if r.spent = r.s.spent.of(r.key.KeyID); r.spent == nil {
+		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
 	}
-	if r.intent = r.intend(); r.intent == nil {
-		if admit(); r.ticket == nil {
-			return r.refused(ctx, <-admitted)
+	if r.ticket = r.s.ledger.Begin(&r.admit); r.ticket == nil {
+		var err error
+		if r.ticket, err = r.s.ledger.Admit(ctx, &r.admit); err != nil {
+			return r.refused(ctx, err)
 		}
-	} else {
-		defer r.intent.Drop()
-		go admit()
+		r.tell()
 	}
 	defer r.stop()
 	var refusal error
 	attempt, resp, err := r.send(ctx, func(ctx context.Context, resp *UpstreamResponse) error {
-		if e, ok := <-admitted; ok {
-			refusal = e
-			if e != nil {
-				r.throwAway(ctx, resp)
-			}
+		if resp != nil && resp.good() && !resp.streamed() {
+			return nil // it is passed on once it is settled
 		}
-		return refusal
+		if refusal = r.ticket.Wait(ctx); refusal != nil {
+			r.throwAway(ctx, resp)
+			return refusal
+		}
+		r.tell()
+		return nil
 	})
 	switch {
 	case refusal != nil:
@@ -87,62 +86,50 @@ func (r *run) do(ctx context.Context, sink Sink) error {
 	return r.passOn(attempt, resp, sink)
 }
 
-// intend is nil when the request must be admitted before it is sent: it has limits,
-// or the ledger cannot be reached, or could lose it.
-func (r *run) intend() *ledger.Intent {
-	if len(r.admit.Claims) > 0 || r.s.ledger.Away() {
-		return nil
-	}
-	return r.s.ledger.Intend(&r.admit)
+func (u *UpstreamResponse) good() bool { return u.Status >= 200 && u.Status <= 299 }
+
+func (u *UpstreamResponse) streamed() bool {
+	return strings.HasPrefix(u.Header.Get("Content-Type"), "text/event-stream")
 }
 
-// enter puts the request on the ledger, or ends it.
-func (r *run) enter(ctx context.Context) error {
-	if r.spent = r.s.spent.of(r.key.KeyID); r.spent == nil {
-		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
+// tell takes notice of what the ledger says of the key, once.
+func (r *run) tell() {
+	if r.told {
+		return
 	}
-	ticket, err := r.s.ledger.Admit(ctx, &r.admit)
-	if err != nil {
-		return err
-	}
-	r.ticket = ticket
-	r.intent.Drop()
-	for _, w := range ticket.Standing.Warnings {
+	r.told = true
+	for _, w := range r.ticket.Standing.Warnings {
 		r.s.warn(w)
 	}
-	if now := ticket.Standing.KeySpent; now != nil {
+	if now := r.ticket.Standing.KeySpent; now != nil {
 		r.spent = now
 		if r.admit.AskSpent {
 			r.s.spent.note(r.key.KeyID, *now)
 		}
 	}
-	return nil
 }
 
 // throwAway books a request whose upstream was called beside an admission that
 // failed. An answer is read until its prompt was counted, and no further; nil: none
 // came.
 func (r *run) throwAway(ctx context.Context, resp *UpstreamResponse) {
-	r.ticket = r.s.ledger.Unadmitted(&r.admit)
 	status := ledger.Failed
 	if resp != nil {
 		r.result.HTTPStatus, r.result.UpstreamRequestID = resp.Status, requestID(resp.Header)
 	}
-	if resp != nil && resp.Status < 300 {
+	if resp != nil && resp.good() {
 		status = ledger.Stopped
 		r.countPrompt(resp)
 	} else if cause := context.Cause(ctx); cause != nil {
 		status, _ = ending(cause)
 	}
-	if err := r.settle(ctx, status, nil); err != nil {
-		r.ticket = nil // nothing more can be done: Postgres and the journal are away
-	}
+	_ = r.settle(ctx, status, nil) // nothing more can be done: Postgres and the journal are away
 }
 
 // countPrompt reads an answer until it says what its prompt was counted to.
 func (r *run) countPrompt(resp *UpstreamResponse) {
 	r.meter = r.call.API.newMeter(int64(len(r.call.Body))/4, false)
-	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+	if !resp.streamed() {
 		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		if err != nil {
 			r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
@@ -172,9 +159,9 @@ func (r *run) passOn(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 	r.result.FirstByteAt = r.s.now()
 	r.decoder, r.opaque = newDecoder(resp.Header.Get("Content-Encoding"))
 	switch {
-	case resp.Status < 200 || resp.Status > 299:
+	case !resp.good():
 		return r.failed(ctx, resp, sink)
-	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"):
+	case resp.streamed():
 		if r.opaque {
 			return r.blind(ctx, resp, sink)
 		}
@@ -334,6 +321,7 @@ func (r *run) settle(ctx context.Context, status ledger.Status, reason *Error) e
 	if err := r.ticket.Settle(ctx, o); err != nil {
 		return errOverloaded(err)
 	}
+	r.tell()
 	r.s.spent.add(r.key.KeyID, o.Cost)
 	if status == ledger.Interrupted {
 		r.dep.health.fail(r.table.AllowedFails, r.table.Cooldown, o.EndedAt)

@@ -72,13 +72,9 @@ type Keys interface {
 // and fault.Unavailable.
 type Ledger interface {
 	Admit(ctx context.Context, a *ledger.Admission) (*ledger.Ticket, error)
-	// Intend notes a request that is sent beside its admission; nil when it must be
+	// Begin admits a request beside its call of the upstream; nil when it must be
 	// admitted first.
-	Intend(a *ledger.Admission) *ledger.Intent
-	// Away says that an admission can hardly be had now.
-	Away() bool
-	// Unadmitted books a request that could not be admitted.
-	Unadmitted(a *ledger.Admission) *ledger.Ticket
+	Begin(a *ledger.Admission) *ledger.Ticket
 }
 
 // Threads knows where conversations live that an upstream keeps. Its errors are

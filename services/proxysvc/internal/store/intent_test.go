@@ -17,6 +17,14 @@ func called(name string, silence time.Duration) ledger.Settings {
 	return set
 }
 
+// intend holds an admission in the journal, as before its request is sent.
+func (r *replica) intend(t *testing.T, name string, a *ledger.Admission) {
+	t.Helper()
+	if _, ok := r.journal.Hold(ledger.Record{Intended: &ledger.Intended{By: name, Admission: a}}); !ok {
+		t.Fatal("not held")
+	}
+}
+
 // TestARequestThatWasOnlyIntendedSurvivesAKill kills a replica after a request went
 // to its upstream and before its admission was asked for.
 func TestARequestThatWasOnlyIntendedSurvivesAKill(t *testing.T) {
@@ -26,9 +34,7 @@ func TestARequestThatWasOnlyIntendedSurvivesAKill(t *testing.T) {
 	w := startReplica(t, db, dir, called("first", time.Minute))
 	<-w.Ready()
 	r := request("k", "team")
-	if w.Intend(&ledger.Admission{Request: r, Hold: 100, Tokens: 10}) == nil {
-		t.Fatal("not noted")
-	}
+	w.intend(t, "first", &ledger.Admission{Request: r, Hold: 100, Tokens: 10})
 	w.kill()
 	for _, name := range []string{"second", "third"} { // the third finds nothing to do
 		next := startReplica(t, db, dir, called(name, 50*time.Millisecond))
@@ -59,7 +65,7 @@ func TestAnIntentChangesNothingOfWhatIsKnown(t *testing.T) {
 			w := startReplica(t, db, dir, called("first", time.Minute))
 			r := request("k", "team")
 			a := &ledger.Admission{Request: r, Hold: 100, Tokens: 10}
-			w.Intend(a)
+			w.intend(t, "first", a)
 			ticket, err := w.Admit(t.Context(), a)
 			if err != nil {
 				t.Fatal(err)
@@ -104,7 +110,7 @@ func TestAnIntentWaitsForTheLastBatchOfItsProcess(t *testing.T) {
 	w := startReplica(t, db, dir, called("first", time.Minute))
 	<-w.Ready()
 	r := request("k", "team")
-	w.Intend(&ledger.Admission{Request: r, Hold: 100, Tokens: 10})
+	w.intend(t, "first", &ledger.Admission{Request: r, Hold: 100, Tokens: 10})
 	w.kill()
 	late, err := db.Begin(t.Context())
 	if err != nil {

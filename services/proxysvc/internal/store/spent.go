@@ -7,19 +7,14 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
 
-// queueSpent sums what the keys of admissions that ask have spent, over all logs and
-// days.
+// queueSpent sums what keys have spent, over all logs and days.
 func queueSpent(p *pgx.Batch, b *ledger.Batch) {
-	ids := newColumns(1, len(b.Admissions))
-	for _, a := range b.Admissions {
-		if a.AskSpent {
-			ids.texts(a.KeyID)
-		}
-	}
-	if ids.len() == 0 {
+	if len(b.Ask) == 0 {
 		return
 	}
-	b.Spent = make(map[string]money.NanoUSD, ids.len())
+	ids := newColumns(1, len(b.Ask))
+	ids.texts(b.Ask...)
+	b.Spent = make(map[string]money.NanoUSD, len(b.Ask))
 	p.Queue(`
 		select id, (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.account_totals t where t.kind = 'key' and t.id = asked.id)
 		from unnest($1::text[]) asked (id)`, ids.args()...).Query(func(rows pgx.Rows) error {

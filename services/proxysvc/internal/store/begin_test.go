@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+)
+
+// begin begins a request that asks what its key has spent.
+func (r *replica) begin(t *testing.T) (*ledger.Ticket, ledger.Request) {
+	t.Helper()
+	of := request("k", "team")
+	ticket := r.Begin(&ledger.Admission{Request: of, Hold: 100, Tokens: 10, AskSpent: true})
+	if ticket == nil {
+		t.Fatal("not begun")
+	}
+	return ticket, of
+}
+
+// leave settles a request and does not wait.
+func leave(t *testing.T, ticket *ledger.Ticket, s *ledger.Settlement) {
+	t.Helper()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ticket.Settle(gone, s); !errors.Is(err, context.Canceled) {
+		t.Fatalf("settled while the writer waits: %v", err)
+	}
+}
+
+// forbidOpen has Postgres refuse requests in flight.
+func forbidOpen(t *testing.T, db *pgxpool.Pool) {
+	t.Helper()
+	if _, err := db.Exec(t.Context(), `alter table spend.open_requests add check (false)`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestARequestThatEndsBeforeItsAdmissionIsWrittenIsOneRow has requests begin and end
+// while the writer is busy: none is written as one in flight.
+func TestARequestThatEndsBeforeItsAdmissionIsWrittenIsOneRow(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	forbidOpen(t, db)
+	dir := t.TempDir()
+	w := startReplica(t, db, dir, called("first", time.Minute))
+	if err := New(db).EnsureAccounts(t.Context(), ofKey("k", budget(1000))); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		release := w.cable.Hold()
+		ticket, of := w.begin(t)
+		leave(t, ticket, settlement(of, 42))
+		release()
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if spent := ticket.Standing.KeySpent; spent == nil || int(*spent) != 42*i {
+			t.Errorf("the key has spent %v before", spent)
+		}
+		if rows := rowsOf(t, w.store, of, 1); len(rows) != 1 || rows[0].Cost != 42 || rows[0].Status != ledger.Completed {
+			t.Errorf("rows %+v", rows)
+		}
+	}
+	var requests, spent int
+	if err := db.QueryRow(t.Context(), `select minute_requests, spent_nano_usd from spend.accounts where id = 'k'`).Scan(&requests, &spent); err != nil {
+		t.Fatal(err)
+	}
+	if requests != 2 && requests != 1 || spent != 84 { // a minute may have ended between them
+		t.Errorf("the shared row counts %d requests and %d", requests, spent)
+	}
+	w.kill()
+	next := startReplica(t, db, dir, called("second", time.Minute))
+	next.stop()
+	if next.found != 0 {
+		t.Errorf("found %d records of what is on the ledger", next.found)
+	}
+	auditClean(t, w.store)
+}
+
+// TestARequestThatEndedIsNotLostWithTheWriter has the journal of a replica found by
+// another while the writer has not yet taken a request that has begun and ended.
+func TestARequestThatEndedIsNotLostWithTheWriter(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	dir := t.TempDir()
+	w := startReplica(t, db, dir, called("first", time.Minute))
+	release := w.cable.Hold()
+	ticket, of := w.begin(t)
+	leave(t, ticket, settlement(of, 42))
+	if err := w.journal.Close(); err != nil { // as a kill does
+		t.Fatal(err)
+	}
+	next := startReplica(t, db, dir, called("second", 50*time.Millisecond))
+	rows := rowsOf(t, w.store, of, 1)
+	w.cable.Cut.Store(true)
+	release()
+	w.kill()
+	next.stop()
+	if len(rows) != 1 || rows[0].Status != ledger.Abandoned || !rows[0].Estimated || next.found != 1 {
+		t.Errorf("rows %+v of %d records", rows, next.found)
+	}
+	if a := auditClean(t, w.store); a.Rows != 1 || a.OpenRequests != 0 {
+		t.Errorf("audit = %+v", a)
+	}
+}
+
+// TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal has the writer lose Postgres
+// before it takes a request that has begun and ended.
+func TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	dir := t.TempDir()
+	w := startReplica(t, db, dir, called("first", time.Minute))
+	release := w.cable.Hold()
+	ticket, of := w.begin(t)
+	leave(t, ticket, settlement(of, 42))
+	w.cable.Cut.Store(true)
+	release()
+	if err := ticket.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.kill()
+	next := startReplica(t, db, dir, called("second", time.Minute))
+	rows := rowsOf(t, w.store, of, 1)
+	next.stop()
+	if len(rows) != 1 || rows[0].Status != ledger.Completed || rows[0].Cost != 42 || next.found != 1 {
+		t.Errorf("rows %+v of %d records", rows, next.found)
+	}
+	auditClean(t, w.store)
+}
+
+// TestARequestWhoseAdmissionFailsIsBookedWhenItEnds has Postgres refuse the admission
+// of a request that has begun.
+func TestARequestWhoseAdmissionFailsIsBookedWhenItEnds(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	forbidOpen(t, db)
+	w := startReplica(t, db, t.TempDir(), called("first", time.Minute))
+	<-w.Ready()
+	ticket, of := w.begin(t)
+	if err := ticket.Wait(t.Context()); err == nil {
+		t.Error("admitted")
+	}
+	if err := ticket.Settle(t.Context(), settlement(of, 42)); err != nil {
+		t.Fatal(err)
+	}
+	if rows := rowsOf(t, w.store, of, 1); len(rows) != 1 || rows[0].Cost != 42 {
+		t.Errorf("rows %+v", rows)
+	}
+	w.stop()
+	auditClean(t, w.store)
+}
