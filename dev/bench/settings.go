@@ -12,6 +12,7 @@ import (
 // settings say how much is measured.
 type settings struct {
 	Bench   []string // names of scenarios; empty: the standard ones
+	Targets []string // of those that a scenario compares; empty: all
 	Rounds  int
 	Measure time.Duration // of one target in one round
 	Keys    int           // loaded before anything is measured
@@ -23,11 +24,12 @@ type settings struct {
 
 func parseSettings(args []string, usage io.Writer) (settings, error) {
 	var set settings
-	var names string
+	var names, targets string
 	var seconds int
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(usage)
 	f.StringVar(&names, "run", "", "scenarios, or beginnings of their names, separated by commas; empty: the standard ones")
+	f.StringVar(&targets, "targets", "", "measure only these of what a scenario compares, separated by commas: direct, nginx, ReverseProxy, Portkey, proxysvc")
 	f.IntVar(&set.Rounds, "rounds", 5, "how often every target is measured")
 	f.IntVar(&seconds, "seconds", 5, "how long each time")
 	f.IntVar(&set.Keys, "keys", 20_000, "virtual keys that are loaded")
@@ -42,13 +44,19 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 		return set, err
 	}
 	set.Measure = time.Duration(seconds) * time.Second
-	for name := range strings.SplitSeq(names, ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			set.Bench = append(set.Bench, name)
-		}
-	}
+	set.Bench, set.Targets = list(names), list(targets)
 	if set.Rounds < 1 || seconds < 1 || set.Keys < 100 || f.NArg() > 0 {
 		return set, errors.New("rounds and seconds must be at least 1, keys at least 100, and there are no arguments")
 	}
 	return set, nil
+}
+
+// list splits a list at its commas.
+func list(text string) (names []string) {
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -18,15 +18,17 @@ import (
 )
 
 // BenchmarkCommit writes batches as a busy writer does: 18 requests are admitted and
-// the 18 of the batch before settled, each of another key. It tells the CPU of a
-// request, Postgres's and this process's.
+// the 18 of the batch before settled, each of another key; "whole": 18 requests are
+// settled that were not admitted before. It tells the CPU of a request, Postgres's
+// and this process's.
 func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct {
-		name    string
-		limited bool
-	}{{"plain", false}, {"limited", true}} {
+		name           string
+		limited, whole bool
+	}{{name: "plain"}, {name: "limited", limited: true}, {name: "whole", whole: true}} {
 		b.Run(c.name, func(b *testing.B) {
 			l := newLoad(b, c.limited)
+			l.whole = c.whole
 			for range 100 {
 				l.commit(b)
 			}
@@ -50,6 +52,7 @@ type busy struct {
 	store   *Store
 	log     ledger.Open
 	limited bool
+	whole   bool
 	n       int
 	open    []*ledger.Admission
 }
@@ -103,23 +106,32 @@ func (l *busy) admission() *ledger.Admission {
 	return a
 }
 
+func (l *busy) admitNext() {
+	l.open = l.open[:0:0]
+	for range atOnce {
+		l.open = append(l.open, l.admission())
+	}
+}
+
 func (l *busy) commit(b *testing.B) {
 	b.Helper()
 	batch := &ledger.Batch{LogID: l.log.LogID, Number: l.log.Batch + 1, FirstSeq: l.log.LastSeq + 1}
+	if l.whole {
+		l.admitNext()
+	}
 	for _, a := range l.open {
 		now := time.Now()
 		batch.Settlements = append(batch.Settlements, &ledger.Settlement{
 			Request: a.Request, Hold: a.Hold, Tokens: a.Tokens, MessageID: "msg_01" + a.RequestID, UpstreamRequestID: "req_up" + a.RequestID,
 			Usage: pricing.Usage{InputTokens: 500, OutputTokens: 20, ServiceTier: "standard"}, Cost: 1800000,
 			Breakdown: map[string]money.NanoUSD{"input": 1500000, "output": 300000}, Status: ledger.Completed, StopReason: "end_turn",
-			HTTPStatus: 200, FirstByteAt: now, EndedAt: now,
+			HTTPStatus: 200, FirstByteAt: now, EndedAt: now, Unadmitted: l.whole,
 		})
 	}
-	l.open = l.open[:0:0]
-	for range atOnce {
-		l.open = append(l.open, l.admission())
+	if !l.whole {
+		l.admitNext()
+		batch.Admissions = l.open
 	}
-	batch.Admissions = l.open
 	batch.Decide = func(accounts map[ledger.AccountID]*ledger.Account, now time.Time) []*ledger.Admission {
 		for _, a := range batch.Admissions {
 			if r := ledger.Admit(a, accounts, now); r != nil {
