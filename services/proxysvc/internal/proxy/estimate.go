@@ -68,8 +68,9 @@ func marks(body []byte) (caches, searches bool) {
 // count as such: the same JSON in a tool's input is text.
 func promptTokens(body []byte) int64 {
 	w := weigher{text: int64(len(body))}
-	_ = eachField(body, func(name string, at span) *Error { // the callback never fails
-		if name == "messages" || name == "input" || name == "system" {
+	_ = eachField(body, func(name []byte, at span) *Error { // the callback never fails
+		switch string(name) {
+		case "messages", "input", "system":
 			w.content(body[at.from:at.to], 0)
 		}
 		return nil
@@ -103,13 +104,11 @@ func (w *weigher) content(list []byte, depth int) {
 func (w *weigher) block(block []byte, depth int) {
 	var kind string
 	var content, source []byte
-	_ = eachField(block, func(name string, at span) *Error { // the callback never fails
+	_ = eachField(block, func(name []byte, at span) *Error { // the callback never fails
 		value := block[at.from:at.to]
-		switch name {
+		switch string(name) {
 		case "type":
-			if value[0] == '"' {
-				kind = fieldName(value)
-			}
+			readText(value, &kind)
 		case "content", "output":
 			content = value
 		case "source", "file":

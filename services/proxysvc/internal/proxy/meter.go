@@ -76,22 +76,13 @@ func (m *messagesMeter) Event(name, data []byte) verdict {
 	case "content_block_delta":
 		m.unmetered += deltaLen(data)
 	case "message_start":
-		var e struct {
-			Message message `json:"message"`
-		}
-		if json.Unmarshal(data, &e) == nil {
-			m.take(e.Message)
+		if e, ok := readStart(data); ok {
+			m.take(e)
 		}
 	case "message_delta":
-		var e struct {
-			Delta struct {
-				StopReason string `json:"stop_reason"`
-			} `json:"delta"`
-			Usage usage `json:"usage"`
-		}
-		if json.Unmarshal(data, &e) == nil {
-			m.take(message{StopReason: e.Delta.StopReason, Usage: e.Usage})
-			m.counted = m.counted || e.Usage.OutputTokens != nil
+		if e, ok := readDelta(data); ok {
+			m.take(e)
+			m.counted = m.counted || e.usage.outputTokens.is
 		}
 	case "message_stop":
 		m.Complete = true
@@ -105,77 +96,42 @@ func (m *messagesMeter) Event(name, data []byte) verdict {
 
 // Body implements meter.
 func (m *messagesMeter) Body(body []byte) {
-	var e message
-	if json.Unmarshal(body, &e) == nil {
+	if e, ok := readMessage(body); ok {
 		m.take(e)
 		m.Complete, m.counted = m.started, m.started
 	}
 }
 
-type message struct {
-	ID         string `json:"id"`
-	StopReason string `json:"stop_reason"`
-	Usage      usage  `json:"usage"`
-}
-
-// usage is Anthropic's usage object; absent fields stay nil and change nothing.
-type usage struct {
-	InputTokens              *int64 `json:"input_tokens"`
-	OutputTokens             *int64 `json:"output_tokens"`
-	CacheReadInputTokens     *int64 `json:"cache_read_input_tokens"`
-	CacheCreationInputTokens *int64 `json:"cache_creation_input_tokens"`
-	CacheCreation            *struct {
-		Ephemeral5m *int64 `json:"ephemeral_5m_input_tokens"`
-		Ephemeral1h *int64 `json:"ephemeral_1h_input_tokens"`
-	} `json:"cache_creation"`
-	ServerToolUse *struct {
-		WebSearchRequests *int64 `json:"web_search_requests"`
-	} `json:"server_tool_use"`
-	ServiceTier  *string `json:"service_tier"`
-	InferenceGeo *string `json:"inference_geo"`
-	Speed        *string `json:"speed"`
-}
-
 func (m *messagesMeter) take(e message) {
-	set(&m.MessageID, nonEmpty(e.ID))
-	set(&m.StopReason, nonEmpty(e.StopReason))
-	u := e.Usage
-	if u.InputTokens != nil {
+	setText(&m.MessageID, e.id)
+	setText(&m.StopReason, e.stopReason)
+	u := e.usage
+	if u.inputTokens.is {
 		m.started = true
 	}
-	if u.OutputTokens != nil {
+	if u.outputTokens.is {
 		m.unmetered = 0 // the count includes all that was sent until now
 	}
-	set(&m.usage.InputTokens, u.InputTokens)
-	set(&m.usage.OutputTokens, u.OutputTokens)
-	set(&m.usage.CacheReadTokens, u.CacheReadInputTokens)
-	if c := u.CacheCreation; c != nil {
-		set(&m.usage.CacheWrite5mTokens, c.Ephemeral5m)
-		set(&m.usage.CacheWrite1hTokens, c.Ephemeral1h)
-	}
-	if total := u.CacheCreationInputTokens; total != nil {
+	u.inputTokens.set(&m.usage.InputTokens)
+	u.outputTokens.set(&m.usage.OutputTokens)
+	u.cacheRead.set(&m.usage.CacheReadTokens)
+	u.cacheWrite5m.set(&m.usage.CacheWrite5mTokens)
+	u.cacheWrite1h.set(&m.usage.CacheWrite1hTokens)
+	if total := u.cacheCreation; total.is {
 		// What the split does not name was written for five minutes.
-		m.usage.CacheWrite5mTokens = max(0, *total-m.usage.CacheWrite1hTokens)
+		m.usage.CacheWrite5mTokens = max(0, total.n-m.usage.CacheWrite1hTokens)
 	}
-	if u.ServerToolUse != nil {
-		set(&m.usage.WebSearchRequests, u.ServerToolUse.WebSearchRequests)
-	}
-	set(&m.usage.ServiceTier, u.ServiceTier)
-	set(&m.usage.InferenceGeo, u.InferenceGeo)
-	set(&m.usage.Speed, u.Speed)
+	u.webSearches.set(&m.usage.WebSearchRequests)
+	u.serviceTier.set(&m.usage.ServiceTier)
+	u.inferenceGeo.set(&m.usage.InferenceGeo)
+	u.speed.set(&m.usage.Speed)
 }
 
-func set[T any](to *T, from *T) {
-	if from != nil {
-		*to = *from
+// setText sets what is known.
+func setText(to *string, text string) {
+	if text != "" {
+		*to = text
 	}
-}
-
-func nonEmpty(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 // errorType reads the type out of an error body: Anthropic's and OpenAI's agree

@@ -109,10 +109,10 @@ func (m *chatMeter) Event(_, data []byte) verdict {
 }
 
 func (m *chatMeter) take(c chatChunk) {
-	set(&m.MessageID, nonEmpty(c.ID))
-	set(&m.usage.ServiceTier, nonEmpty(c.ServiceTier))
+	setText(&m.MessageID, c.ID)
+	setText(&m.usage.ServiceTier, c.ServiceTier)
 	for _, choice := range c.Choices {
-		set(&m.StopReason, nonEmpty(choice.FinishReason))
+		setText(&m.StopReason, choice.FinishReason)
 		m.unmetered += choice.Delta.len()
 	}
 	m.takeOpenAI(c.Usage)
@@ -172,11 +172,11 @@ func (m *responsesMeter) Event(name, data []byte) verdict {
 }
 
 func (m *responsesMeter) take(r response) {
-	set(&m.MessageID, nonEmpty(r.ID))
-	set(&m.usage.ServiceTier, nonEmpty(r.ServiceTier))
+	setText(&m.MessageID, r.ID)
+	setText(&m.usage.ServiceTier, r.ServiceTier)
 	m.StopReason = r.Status
-	set(&m.StopReason, nonEmpty(r.IncompleteDetails.Reason))
-	set(&m.ErrorType, nonEmpty(r.Error.Code))
+	setText(&m.StopReason, r.IncompleteDetails.Reason)
+	setText(&m.ErrorType, r.Error.Code)
 	m.takeOpenAI(r.Usage)
 }
 

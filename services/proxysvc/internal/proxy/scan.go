@@ -52,16 +52,18 @@ func Scan(api API, body []byte) (Request, *Error) {
 	if !validJSON(body) {
 		return r, errBody("the request body is not valid JSON")
 	}
-	var seen []string
-	err := eachField(body, func(name string, at span) *Error {
-		if !slices.Contains(scanned[api], name) {
+	fields := scanned[api]
+	var seen [8]bool // no API has more of them
+	err := eachField(body, func(name []byte, at span) *Error {
+		i := slices.IndexFunc(fields, func(field string) bool { return field == string(name) })
+		if i < 0 {
 			return nil
 		}
-		if slices.Contains(seen, name) {
-			return errBody(name + ": given twice")
+		if seen[i] {
+			return errBody(fields[i] + ": given twice")
 		}
-		seen = append(seen, name)
-		return r.take(name, body[at.from:at.to], at)
+		seen[i] = true
+		return r.take(fields[i], body[at.from:at.to], at)
 	})
 	if err != nil {
 		return r, err
@@ -77,12 +79,13 @@ func (r *Request) take(name string, value []byte, at span) *Error {
 	absent := string(value) == "null"
 	switch name {
 	case "model":
-		if json.Unmarshal(value, &r.Model) != nil || r.Model == "" {
+		if readText(value, &r.Model); r.Model == "" {
 			return errBody("model: Input should be a valid string")
 		}
 		r.modelAt = at
 	case "stream":
-		if !absent && json.Unmarshal(value, &r.Stream) != nil {
+		r.Stream = string(value) == "true"
+		if !absent && !r.Stream && string(value) != "false" {
 			return errBody("stream: Input should be a valid boolean")
 		}
 	case "max_tokens", "max_completion_tokens", "max_output_tokens", "n":
@@ -98,17 +101,20 @@ func (r *Request) take(name string, value []byte, at span) *Error {
 	case "speed":
 		r.Fast = string(value) == `"fast"`
 	case "service_tier":
-		_ = json.Unmarshal(value, &r.ServiceTier) // whatever else it is, the upstream says
+		readText(value, &r.ServiceTier) // whatever else it is, the upstream says
 	case "metadata":
-		var m struct {
-			UserID string `json:"user_id"`
+		if value[0] == '{' { // whatever else it is, the upstream says
+			_ = eachField(value, func(name []byte, at span) *Error { // the callback never fails
+				if string(name) == "user_id" {
+					readText(value[at.from:at.to], &r.ClientUser)
+				}
+				return nil
+			})
 		}
-		_ = json.Unmarshal(value, &m) // whatever else it is, the upstream says
-		r.ClientUser = m.UserID
 	case "thread":
 		return r.takeThread(value)
 	case "previous_response_id":
-		_ = json.Unmarshal(value, &r.Previous) // as above
+		readText(value, &r.Previous) // as above
 	case "store":
 		r.Held = string(value) != "false"
 	case "stream_options":
@@ -189,9 +195,9 @@ func (r Request) askForUsage(body []byte) (span, string) {
 	}
 	var found *span
 	fields := 0
-	_ = eachField(options, func(name string, at span) *Error { // the callback never fails
+	_ = eachField(options, func(name []byte, at span) *Error { // the callback never fails
 		fields++
-		if name == "include_usage" {
+		if string(name) == "include_usage" {
 			found = &span{r.optionsAt.from + at.from, r.optionsAt.from + at.to}
 		}
 		return nil
@@ -208,8 +214,8 @@ func (r Request) askForUsage(body []byte) (span, string) {
 }
 
 // eachField calls f for every field of a valid JSON object at the top level,
-// with the place of its value.
-func eachField(body []byte, f func(name string, at span) *Error) *Error {
+// with its name and the place of its value.
+func eachField(body []byte, f func(name []byte, at span) *Error) *Error {
 	i := skipSpace(body, 0)
 	if body[i] != '{' {
 		return errBody("the request body must be a JSON object")
@@ -232,15 +238,15 @@ func eachField(body []byte, f func(name string, at span) *Error) *Error {
 
 // fieldName reads a field's name; escapes in it are undone, since the upstream
 // undoes them too.
-func fieldName(quoted []byte) string {
+func fieldName(quoted []byte) []byte {
 	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1])
+		return quoted[1 : len(quoted)-1]
 	}
 	var name string
 	if json.Unmarshal(quoted, &name) != nil {
-		return ""
+		return nil
 	}
-	return name
+	return []byte(name)
 }
 
 func skipSpace(b []byte, i int) int {
