@@ -235,7 +235,8 @@ func (c *conn) handOver() bool {
 func (c *conn) exchange(h http.Handler, req *http.Request, length int64) bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	w := &response{c: c, cancel: cancel, since: c.srv.tick.Load(), header: http.Header{}, length: -1}
+	w := &response{c: c, cancel: cancel, header: http.Header{}, length: -1}
+	w.since.Store(c.srv.tick.Load())
 	w.body.c, w.body.left = c, length
 	req = req.WithContext(ctx)
 	req.RemoteAddr = c.remote

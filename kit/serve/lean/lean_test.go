@@ -102,6 +102,42 @@ func TestAClientThatLeavesCancels(t *testing.T) {
 	}
 }
 
+// TestAStreamThatFlowsIsNotLookedAt: its client is missed by the next write, or when
+// it pauses.
+func TestAStreamThatFlowsIsNotLookedAt(t *testing.T) {
+	t.Parallel()
+	running, left := make(chan struct{}), make(chan struct{})
+	type news struct{ flowing, paused error }
+	told := make(chan news, 1)
+	var s *stand
+	s = start(t, true, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) //nolint:errcheck // five bytes
+		close(running)
+		<-left
+		s.srv.tick.Add(settled)
+		if _, err := io.WriteString(w, "x"); err != nil {
+			t.Error(err)
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		s.srv.look()
+		var n news
+		n.flowing = r.Context().Err()
+		<-r.Context().Done()
+		n.paused = r.Context().Err()
+		told <- n
+	})
+	c := s.dial()
+	c.send(post("hello"))
+	<-running
+	c.half()
+	close(left)
+	if n := <-told; n.flowing != nil || n.paused == nil {
+		t.Errorf("while it flows: %v, when it pauses: %v", n.flowing, n.paused)
+	}
+}
+
 // TestAClientThatSendsOnHasNotLeft: looks at connections are counted, not waited
 // for.
 func TestAClientThatSendsOnHasNotLeft(t *testing.T) {

@@ -23,7 +23,7 @@ const sniffLen = 512
 type response struct {
 	c      *conn
 	cancel context.CancelFunc // of the request
-	since  int64              // tick at which it began
+	since  atomic.Int64       // tick at which it began, or at which something was last sent
 	body   body
 
 	header  http.Header
@@ -217,7 +217,9 @@ func (w *response) send(p []byte, end string) {
 	if err != nil {
 		w.err = err
 		w.cancel()
+		return
 	}
+	w.since.Store(w.c.srv.tick.Load())
 }
 
 // endHead completes the head: p is what follows the body that is held. Before

@@ -6,8 +6,9 @@ import "time"
 // left may be late by that much; in return no request sets a timer.
 const tickTime = 100 * time.Millisecond
 
-// settled is how many ticks an answer must have run before its client is looked
-// after: most are over by then, and cost nothing.
+// settled is how many ticks an answer must have run, or sent nothing, before its
+// client is looked after: most are over by then, and those that send find out by
+// themselves.
 const settled = 2
 
 // newGrace is how long, in ticks, a connection that has sent nothing yet is
@@ -70,7 +71,7 @@ func (c *conn) look(now int64, draining bool) {
 	if w == nil {
 		return
 	}
-	if over || now-w.since >= settled && w.body.whole.Load() && hasLeft(c.raw) {
+	if over || now-w.since.Load() >= settled && w.body.whole.Load() && hasLeft(c.raw) {
 		w.cancel()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,9 @@ type Settings struct {
 	// Silence is how long a log may show no life before others settle its
 	// requests. It must be several heartbeats.
 	Silence time.Duration
+	// ProgressDelay is for how long progress waits for something else to be written
+	// with; the heartbeat takes it along too.
+	ProgressDelay time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
 	// AbandonedHold is for how long the rest of a hold stays after a replica was
@@ -83,6 +87,9 @@ type Writer struct {
 	queue   chan item
 
 	log Open
+	// notes are progress that waits for company, until due.
+	notes []item
+	due   <-chan time.Time
 	// pending are settlements that wait for Postgres, in order; strays those whose
 	// log is not, or no longer, this one.
 	pending, strays []item
@@ -186,9 +193,12 @@ func (w *Writer) Run(ctx context.Context) error {
 		var first []item
 		select {
 		case it := <-w.queue:
-			first = []item{w.take(it)}
+			if first = w.gather([]item{w.take(it)}); w.defers(first) {
+				continue
+			}
 		case <-beat.C:
 			w.watch(ctx)
+		case <-w.due:
 		case <-w.stop:
 			if len(w.queue) == 0 && len(w.strays) == 0 {
 				return w.close(ctx)
@@ -201,8 +211,22 @@ func (w *Writer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		w.write(ctx, w.gather(first))
+		items := w.gather(append(w.notes, first...))
+		w.notes, w.due = nil, nil
+		w.write(ctx, items)
 	}
+}
+
+// defers keeps items that are only progress: they cost a transaction less if they
+// wait for the next one.
+func (w *Writer) defers(items []item) bool {
+	if len(w.notes)+len(items) > maxBatch/2 || slices.ContainsFunc(items, func(it item) bool { return it.progress == nil }) {
+		return false
+	}
+	if w.notes = append(w.notes, items...); w.due == nil {
+		w.due = time.After(w.set.ProgressDelay)
+	}
+	return true
 }
 
 // open starts a log, however long Postgres is away.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
@@ -133,6 +134,47 @@ func TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal(t *testing.T) {
 		t.Errorf("rows %+v of %d records", rows, next.found)
 	}
 	auditClean(t, w.store)
+}
+
+// TestProgressWaitsForCompany has progress come alone: it is written with the next
+// admission, or after its delay.
+func TestProgressWaitsForCompany(t *testing.T) {
+	t.Parallel()
+	for name, delay := range map[string]time.Duration{"company": time.Hour, "delay": time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t, Schema, Migrations)
+			set := called("first", time.Minute)
+			set.Heartbeat, set.ProgressDelay = time.Hour, delay
+			w := startReplica(t, db, t.TempDir(), set)
+			ticket, of := admit(t, w.Writer, "k", 100)
+			batches := func() (n, cost int64) {
+				if err := db.QueryRow(t.Context(), `
+					select l.batch, o.cost_nano_usd from spend.logs l, spend.open_requests o where o.request_id = $1`, of.RequestID).Scan(&n, &cost); err != nil {
+					t.Fatal(err)
+				}
+				return n, cost
+			}
+			before, _ := batches()
+			if name == "delay" {
+				ticket.Progress(&ledger.Progress{MessageID: "msg_1", Cost: 1})
+				waitFor(t, func() []bool {
+					_, cost := batches()
+					return make([]bool, cost)
+				})
+				w.kill()
+				return
+			}
+			for i := range int64(20) {
+				ticket.Progress(&ledger.Progress{MessageID: "msg_1", Cost: money.NanoUSD(i + 1)})
+				admit(t, w.Writer, "other", 1)
+				if n, cost := batches(); n != before+i+1 || cost != i+1 {
+					t.Fatalf("%d batches for %d admissions, the request cost %d by then", n-before, i+1, cost)
+				}
+			}
+			w.kill()
+		})
+	}
 }
 
 // TestARequestWhoseAdmissionFailsIsBookedWhenItEnds has Postgres refuse the admission
