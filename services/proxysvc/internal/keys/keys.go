@@ -169,6 +169,9 @@ func (c *Client) remember(token string, k *proxy.Key) {
 		}
 		delete(c.byToken, t)
 	}
+	if token == k.Token { // else it is an old secret's, in its grace
+		token = k.Token // the same text, and the other one goes
+	}
 	c.byToken[token] = entry{k, c.now()}
 }
 

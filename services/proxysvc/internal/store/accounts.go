@@ -18,7 +18,7 @@ func lockAccounts(ctx context.Context, tx pgx.Tx, b *ledger.Batch) (map[ledger.A
 	}
 	var now time.Time
 	accounts := map[ledger.AccountID]*ledger.Account{}
-	p := &pgx.Batch{}
+	p := &pipeline{}
 	queueAdvance(p, b)
 	p.Queue(`select now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	p.Queue(`
@@ -34,7 +34,7 @@ func lockAccounts(ctx context.Context, tx pgx.Tx, b *ledger.Batch) (map[ledger.A
 		select w.kind, w.id, w.duration, w.spent_nano_usd, w.resets_at
 		from spend.windows w join unnest($1::text[], $2::text[]) a (kind, id) on w.kind = a.kind and w.id = a.id`,
 		kinds, ids).Query(func(rows pgx.Rows) error { return scanWindows(rows, accounts) })
-	if err := tx.SendBatch(ctx, p).Close(); err != nil {
+	if err := p.send(ctx, tx); err != nil {
 		return nil, now, err
 	}
 	for id, d := range b.Deltas(nil) {
@@ -76,11 +76,11 @@ func scanWindows(rows pgx.Rows, accounts map[ledger.AccountID]*ledger.Account) e
 // queueAccounts changes the shared rows of those accounts that have one, and
 // those of their windows. What is spent counts for the window that it is settled
 // in; a minute or a window that is over begins anew.
-func queueAccounts(p *pgx.Batch, deltas map[ledger.AccountID]ledger.Delta) {
+func queueAccounts(p *pipeline, deltas map[ledger.AccountID]ledger.Delta) {
 	if len(deltas) == 0 {
 		return
 	}
-	c := newColumns(8, len(deltas))
+	c := p.columns(8)
 	for id, d := range deltas {
 		c.texts(id.Kind, clean(id.ID))
 		c.bigints(int64(d.Spent), int64(d.Held), d.Open, d.HeldTokens, d.Requests, d.Tokens)

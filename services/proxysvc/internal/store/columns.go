@@ -1,10 +1,13 @@
 package store
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -29,13 +32,37 @@ type column struct {
 // arrayHeader is how long an array is without its elements.
 const arrayHeader = 20
 
-// newColumns makes columns for so many rows.
-func newColumns(n, rows int) *columns {
-	c := &columns{all: make([]column, n)}
+// pipeline is a batch of statements, whose columns are used again when it was sent.
+type pipeline struct {
+	pgx.Batch
+	used []*columns
+}
+
+var spare = sync.Pool{New: func() any { return new(columns) }}
+
+// columns makes columns of one statement.
+func (p *pipeline) columns(n int) *columns {
+	c := spare.Get().(*columns)
+	c.all, c.next = slices.Grow(c.all[:0], n)[:n], 0
 	for i := range c.all {
-		c.all[i].data = make([]byte, 0, 16*rows)
+		col := &c.all[i]
+		*col = column{data: col.data[:0]}
 	}
+	p.used = append(p.used, c)
 	return c
+}
+
+// send sends the statements, and returns when they are done.
+func (p *pipeline) send(ctx context.Context, to interface {
+	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+},
+) error {
+	err := to.SendBatch(ctx, &p.Batch).Close()
+	for _, c := range p.used {
+		spare.Put(c)
+	}
+	p.used = nil
+	return err
 }
 
 // len is how many rows were begun.

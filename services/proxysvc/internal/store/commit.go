@@ -25,11 +25,11 @@ func (s *Store) Commit(ctx context.Context, b *ledger.Batch) error {
 		if b.HasLimits() {
 			return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return commitDecided(ctx, tx, b) })
 		}
-		p := &pgx.Batch{}
+		p := &pipeline{}
 		queueAdvance(p, b)
 		queueWrites(p, b, b.Decide(nil, time.Time{}), func(ledger.AccountID) bool { return true })
 		makeRoom(c.Conn(), b)
-		return c.SendBatch(ctx, p).Close()
+		return p.send(ctx, c)
 	})
 	if err != nil {
 		return explain("commit a batch", err)
@@ -42,13 +42,13 @@ func commitDecided(ctx context.Context, tx pgx.Tx, b *ledger.Batch) error {
 	if err != nil {
 		return err
 	}
-	p := &pgx.Batch{}
+	p := &pipeline{}
 	queueWrites(p, b, b.Decide(accounts, now), func(id ledger.AccountID) bool {
 		id.ID = clean(id.ID)
 		return accounts[id] != nil
 	})
 	makeRoom(tx.Conn(), b)
-	return tx.SendBatch(ctx, p).Close()
+	return p.send(ctx, tx)
 }
 
 // perRow is about what a settlement or an admission takes on the wire, in bytes.
@@ -75,7 +75,7 @@ func (r room) Encode(buf []byte) ([]byte, error) { return slices.Grow(buf, int(r
 // queueAdvance begins the batch. All of its statements look rows up by their keys,
 // and are to do so however small the tables were when they were planned: a plan is
 // made once a session, perhaps on the first day.
-func queueAdvance(p *pgx.Batch, b *ledger.Batch) {
+func queueAdvance(p *pipeline, b *ledger.Batch) {
 	p.Queue(`
 		select spend.advance($1, $2, $3), set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true),
 		  set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
@@ -85,7 +85,7 @@ func queueAdvance(p *pgx.Batch, b *ledger.Batch) {
 // queueWrites queues everything that a decided batch writes. Accounts come
 // first, so that batches lock them in one order.
 // Those that have no shared row for certain are left out.
-func queueWrites(p *pgx.Batch, b *ledger.Batch, admitted []*ledger.Admission, shared func(ledger.AccountID) bool) {
+func queueWrites(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission, shared func(ledger.AccountID) bool) {
 	deltas := b.Deltas(admitted)
 	maps.DeleteFunc(deltas, func(id ledger.AccountID, _ ledger.Delta) bool { return !shared(id) })
 	queueAccounts(p, deltas)
@@ -111,8 +111,8 @@ func queueWrites(p *pgx.Batch, b *ledger.Batch, admitted []*ledger.Admission, sh
 	}
 }
 
-func queueOpen(p *pgx.Batch, logID int64, admitted []*ledger.Admission) {
-	c := newColumns(16, len(admitted))
+func queueOpen(p *pipeline, logID int64, admitted []*ledger.Admission) {
+	c := p.columns(16)
 	for _, a := range admitted {
 		c.texts(a.RequestID, a.KeyID, a.Token, a.TeamID, a.UserID, clean(a.ModelGroup), clean(a.Model), a.ModelID, a.PriceVersion)
 		c.boolean(a.Stream)
@@ -133,9 +133,9 @@ func queueOpen(p *pgx.Batch, logID int64, admitted []*ledger.Admission) {
 
 // queueSpend ends the settled requests: their open rows go, their spend rows
 // come, numbered on from FirstSeq.
-func queueSpend(p *pgx.Batch, b *ledger.Batch) {
-	ids := newColumns(1, len(b.Settlements))
-	c := newColumns(39, len(b.Settlements))
+func queueSpend(p *pipeline, b *ledger.Batch) {
+	ids := p.columns(1)
+	c := p.columns(39)
 	for i, s := range b.Settlements {
 		ids.texts(s.RequestID)
 		u := s.Usage
@@ -184,7 +184,7 @@ type totalKey struct {
 
 // queueTotals adds the settled requests to the totals of their accounts, one
 // row an account and day.
-func queueTotals(p *pgx.Batch, b *ledger.Batch) {
+func queueTotals(p *pipeline, b *ledger.Batch) {
 	type total struct{ requests, failed, cost, in, out, read, w5m, w1h, searches int64 }
 	sums := map[totalKey]*total{}
 	for _, s := range b.Settlements {
@@ -208,7 +208,7 @@ func queueTotals(p *pgx.Batch, b *ledger.Batch) {
 			t.w5m, t.w1h, t.searches = t.w5m+u.CacheWrite5mTokens, t.w1h+u.CacheWrite1hTokens, t.searches+u.WebSearchRequests
 		}
 	}
-	c := newColumns(12, len(sums))
+	c := p.columns(12)
 	for k, t := range sums {
 		c.texts(k.Kind, k.ID)
 		c.date(k.day)

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
@@ -132,9 +130,9 @@ func TestAnIntentWaitsForTheLastBatchOfItsProcess(t *testing.T) {
 		return []bool{true}
 	})
 	takeColumns(late.Conn().TypeMap())
-	p := &pgx.Batch{}
+	p := &pipeline{}
 	queueOpen(p, logID, []*ledger.Admission{{Request: r, Hold: 100, Tokens: 10}})
-	if err := late.SendBatch(t.Context(), p).Close(); err != nil {
+	if err := p.send(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}
 	if err := late.Commit(t.Context()); err != nil {

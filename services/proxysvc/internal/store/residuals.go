@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
 
@@ -21,8 +19,8 @@ func (s *Store) FreeResiduals(ctx context.Context) error {
 
 // queueResiduals keeps what the batch's estimates leave held, and frees what its
 // corrections make known. Where no account has a shared row nothing is held.
-func queueResiduals(p *pgx.Batch, b *ledger.Batch) {
-	c := newColumns(5, len(b.Settlements))
+func queueResiduals(p *pipeline, b *ledger.Batch) {
+	c := p.columns(5)
 	var corrected []string
 	for _, s := range b.Settlements {
 		if s.Keep > 0 {

@@ -8,11 +8,11 @@ import (
 )
 
 // queueSpent sums what keys have spent, over all logs and days.
-func queueSpent(p *pgx.Batch, b *ledger.Batch) {
+func queueSpent(p *pipeline, b *ledger.Batch) {
 	if len(b.Ask) == 0 {
 		return
 	}
-	ids := newColumns(1, len(b.Ask))
+	ids := p.columns(1)
 	ids.texts(b.Ask...)
 	b.Spent = make(map[string]money.NanoUSD, len(b.Ask))
 	p.Queue(`

@@ -39,8 +39,8 @@ func (s *Store) ForgetThreads(ctx context.Context, before time.Time) error {
 }
 
 // queueThreads remembers the conversations of the answers that were settled.
-func queueThreads(p *pgx.Batch, b *ledger.Batch) {
-	c := newColumns(4, len(b.Settlements))
+func queueThreads(p *pipeline, b *ledger.Batch) {
+	c := p.columns(4)
 	for _, s := range b.Settlements {
 		if t := s.Thread; t != nil {
 			c.texts(clean(t.MessageID), t.Owner, t.ModelID)
