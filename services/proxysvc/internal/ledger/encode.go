@@ -14,14 +14,8 @@ func (r Record) AppendJSON(buf []byte) ([]byte, error) {
 		text, err := json.Marshal(r)
 		return append(buf, text...), err
 	}
-	buf, err := r.Intended.append(append(buf, `{"intended":`...))
-	return append(buf, '}'), err
-}
-
-func (i *Intended) append(buf []byte) ([]byte, error) {
-	buf = field(append(buf, '{'), "Admission")
-	buf, err := i.Admission.append(buf)
-	buf = text(buf, "By", i.By)
+	buf = text(append(buf, '{'), "by", r.By)
+	buf, err := r.Intended.append(field(buf, "intended"))
 	return append(buf, '}'), err
 }
 

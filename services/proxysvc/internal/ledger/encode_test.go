@@ -71,12 +71,12 @@ func again(t *testing.T, r Record) Record {
 func TestEveryFieldOfARecordIsEncoded(t *testing.T) {
 	t.Parallel()
 	n := 0
-	intended := Record{Intended: &Intended{}}
+	intended := Record{By: "a process", Intended: &Admission{}}
 	fill(t, reflect.ValueOf(intended.Intended).Elem(), &n)
 	other := Record{Progress: &Progress{}, Settlement: &Settlement{}}
 	fill(t, reflect.ValueOf(other.Progress).Elem(), &n)
 	fill(t, reflect.ValueOf(other.Settlement).Elem(), &n)
-	for _, r := range []Record{intended, other, {Intended: &Intended{Admission: &Admission{}}}} {
+	for _, r := range []Record{intended, other, {Intended: &Admission{}}} {
 		if diff := cmp.Diff(r, again(t, r)); diff != "" {
 			t.Errorf("encoded and decoded (-want +got):\n%s", diff)
 		}
@@ -87,10 +87,10 @@ func TestEveryFieldOfARecordIsEncoded(t *testing.T) {
 func TestAnyTextIsEncodedAsEncodingJSONDoes(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "plain", "<a&b>", `"\/`, "\x00\x1f\x7f", "ä€😀\u2028", "not \xff UTF-8", "{[,:"} {
-		r := Record{Intended: &Intended{By: s, Admission: &Admission{Request: Request{
+		r := Record{By: s, Intended: &Admission{Request: Request{
 			RequestID: s, UserAgent: s, Tags: []string{s, "x", s}, Client: map[string]string{s: s, "x": s},
 			StartedAt: time.Date(2026, 11, 24, 12, 0, 30, 123456789, time.FixedZone("", -3*3600)),
-		}}}}
+		}}}
 		text, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)

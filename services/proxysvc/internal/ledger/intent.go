@@ -2,20 +2,11 @@ package ledger
 
 import "sync/atomic"
 
-// Intended is a request that goes to its upstream beside its admission, as it is
-// held in the journal until the admission is decided: should the process be killed
-// in between, the next one finds it.
-type Intended struct {
-	By        string // the instance
-	Admission *Admission
-}
-
-// intent is an intended request of this process.
+// intent is a request of this process that is held in the journal.
 type intent struct {
-	journal  Journal
-	intended Intended // what the slot holds
-	slot     int
-	dropped  atomic.Bool
+	journal Journal
+	slot    int
+	dropped atomic.Bool
 }
 
 // intend holds an admission in the journal; nil when it cannot.
@@ -23,12 +14,11 @@ func (w *Writer) intend(a *Admission) *intent {
 	if w.journal == nil {
 		return nil
 	}
-	i := &intent{journal: w.journal, intended: Intended{By: w.set.Instance, Admission: a}}
-	var ok bool
-	if i.slot, ok = w.journal.Hold(Record{Intended: &i.intended}); !ok {
+	slot, ok := w.journal.Hold(Record{By: w.set.Instance, Intended: a})
+	if !ok {
 		return nil
 	}
-	return i
+	return &intent{journal: w.journal, slot: slot}
 }
 
 // Drop forgets the intent: the request is on the ledger, or nothing is owed for it.

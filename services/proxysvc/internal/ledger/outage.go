@@ -176,6 +176,9 @@ func (w *Writer) note(records ...Record) bool {
 	if w.journal == nil {
 		return false
 	}
+	for i := range records {
+		records[i].By = w.set.Instance
+	}
 	if err := w.journal.Append(records...); err != nil {
 		w.seen.Trouble("write the journal", err)
 		return false

@@ -75,9 +75,10 @@ func (w *Writer) adopt(orphans []*Settlement) []item {
 
 // resolve settles the strays by what the ledger has of them: a request that it
 // does not know gets its row, one that was settled by another gets a row with the
-// differences, and one that is still open there waits for its settler. Of a request
-// that was only intended, what the ledger has is better; it has nothing for certain
-// only when the process that intended it can write no more.
+// differences, and one that is still open there waits for its settler. What another
+// process left is missing for certain only when that one can write no more: its last
+// batch may be on its way. Of a request that was only intended, what the ledger has is
+// better.
 func (w *Writer) resolve(ctx context.Context) {
 	if len(w.strays) == 0 {
 		return
@@ -107,22 +108,23 @@ func (w *Writer) resolve(ctx context.Context) {
 	var rest, items []item
 	for _, it := range strays {
 		f := found[it.settlement.RequestID]
-		switch s := it.settlement; {
-		case writing[it.writer]:
-			rest = append(rest, it)
-			continue
+		s := it.settlement
+		missing := s
+		if f.Rows > 0 {
+			missing = adjustment(s, f, time.Now())
+		}
+		switch {
 		case it.estimate && (f.Open || f.Rows > 0):
 			continue
-		case f.Open:
+		case !f.Open && missing == nil:
+			it.answer(result{})
+			continue
+		case f.Open, writing[it.writer]:
 			rest = append(rest, it)
 			continue
-		case f.Rows == 0:
+		}
+		if it.settlement = missing; f.Rows == 0 {
 			s.Unadmitted = true
-		default:
-			if it.settlement = adjustment(s, f, time.Now()); it.settlement == nil {
-				it.answer(result{})
-				continue
-			}
 		}
 		it.logID, it.estimate = w.log.LogID, false // nobody else knows of it
 		items = append(items, it)
@@ -159,7 +161,7 @@ func adjustment(s *Settlement, f Found, now time.Time) *Settlement {
 // request the last word.
 func left(records []Record, now time.Time) []item {
 	var order []string
-	last, writers := map[string]*Settlement{}, map[string]string{}
+	last, writers, intended := map[string]*Settlement{}, map[string]string{}, map[string]bool{}
 	begin := func(a *Admission) {
 		if last[a.RequestID] == nil {
 			order = append(order, a.RequestID)
@@ -167,29 +169,34 @@ func left(records []Record, now time.Time) []item {
 		last[a.RequestID] = &Settlement{Request: a.Request, Hold: a.Hold, Tokens: a.Tokens, Status: Abandoned, Estimated: true, EndedAt: now}
 	}
 	for _, r := range records {
+		id := ""
 		switch {
 		case r.Intended != nil:
-			begin(r.Intended.Admission)
-			writers[r.Intended.Admission.RequestID] = r.Intended.By
+			id = r.Intended.RequestID
+			begin(r.Intended)
+			intended[id] = true
 		case r.Admission != nil:
+			id = r.Admission.RequestID
 			begin(r.Admission)
-			delete(writers, r.Admission.RequestID)
+			delete(intended, id)
 		case r.Progress != nil:
 			if s := last[r.Progress.RequestID]; s != nil && s.Status == Abandoned {
 				s.MessageID, s.Usage, s.Cost = r.Progress.MessageID, r.Progress.Usage, r.Progress.Cost
 			}
+			continue
 		case r.Settlement != nil:
-			if last[r.Settlement.RequestID] == nil {
-				order = append(order, r.Settlement.RequestID)
+			id = r.Settlement.RequestID
+			if last[id] == nil {
+				order = append(order, id)
 			}
-			last[r.Settlement.RequestID] = r.Settlement
-			delete(writers, r.Settlement.RequestID)
+			last[id] = r.Settlement
+			delete(intended, id)
 		}
+		writers[id] = r.By
 	}
 	items := make([]item, 0, len(order))
 	for _, id := range order {
-		writer := writers[id]
-		items = append(items, item{settlement: last[id], answered: true, estimate: writer != "", writer: writer})
+		items = append(items, item{settlement: last[id], answered: true, estimate: intended[id], writer: writers[id]})
 	}
 	return items
 }

@@ -40,12 +40,15 @@ type Settings struct {
 	OutageWindow    time.Duration
 }
 
-// Record is one entry of the journal: one of its fields is set.
+// Record is one entry of the journal: By, and one other field.
 type Record struct {
+	By         string      `json:"by,omitempty"` // the instance that left it
 	Admission  *Admission  `json:"admission,omitempty"`
 	Progress   *Progress   `json:"progress,omitempty"`
 	Settlement *Settlement `json:"settlement,omitempty"`
-	Intended   *Intended   `json:"intended,omitempty"`
+	// Intended is a request that goes to its upstream beside its admission, held until
+	// that is decided: should the process be killed in between, the next one finds it.
+	Intended *Admission `json:"intended,omitempty"`
 }
 
 // Journal keeps records on this machine's disk while they are not in Postgres. The
@@ -119,8 +122,8 @@ type item struct {
 	// estimate says that the settlement is what was last seen of a dead replica's
 	// request: it never replaces what is known, so it does not outlive its log.
 	estimate bool
-	// writer is the process that may have put the request on the ledger, of which
-	// only its intention is known; empty: it is known.
+	// writer is the process that left it in the journal, and that may have put it on
+	// the ledger, or do so yet; empty: this one.
 	writer string
 	ticket *Ticket // of a request that was begun, or nil
 	ask    bool    // a settlement that asks what its key has spent

@@ -111,6 +111,69 @@ func TestARequestThatEndedIsNotLostWithTheWriter(t *testing.T) {
 	}
 }
 
+// TestALateBatchOfADeadReplicaIsWrittenOnce has the last batch of a killed replica still
+// on its way into Postgres when the next process finds the same requests in the
+// journal: one that ended before it was admitted, and one that was let in while
+// Postgres was away.
+func TestALateBatchOfADeadReplicaIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	dir := t.TempDir()
+	set := called("first", time.Minute)
+	set.OutageAllowance, set.OutageWindow = 1000, time.Hour
+	w := startReplica(t, db, dir, set)
+	release := w.cable.Hold()
+	ticket, ended := w.begin(t)
+	leave(t, ticket, settlement(ended, 42))
+	w.cable.Cut.Store(true)
+	release()
+	if err := ticket.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	letIn, lent := admit(t, w.Writer, "k", 100)
+	if err := letIn.Settle(t.Context(), settlement(lent, 43)); err != nil {
+		t.Fatal(err)
+	}
+	w.kill()
+	late, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logID int64
+	if err := late.QueryRow(t.Context(), `select log_id from spend.logs where instance = 'first'`).Scan(&logID); err != nil {
+		t.Fatal(err)
+	}
+	batch := &ledger.Batch{LogID: logID, FirstSeq: 1, Settlements: []*ledger.Settlement{settlement(ended, 42), settlement(lent, 43)}}
+	if _, err := late.Exec(t.Context(), `select spend.advance($1, batch + 1, 2) from spend.logs where log_id = $1`, logID); err != nil {
+		t.Fatal(err)
+	}
+	next := startReplica(t, db, dir, called("second", time.Millisecond))
+	waitFor(t, func() []bool { // it has looked for dead replicas often enough
+		var n int64
+		if err := db.QueryRow(t.Context(), `select batch from spend.logs where instance = 'second'`).Scan(&n); err != nil || n < 5 {
+			return nil
+		}
+		return []bool{true}
+	})
+	takeColumns(late.Conn().TypeMap())
+	p := &pipeline{}
+	queueSpend(p, batch)
+	queueTotals(p, batch)
+	if err := p.send(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next.stop() // when no stray is left
+	for _, of := range []ledger.Request{ended, lent} {
+		if rows := rowsOf(t, w.store, of, 1); len(rows) != 1 || rows[0].LogID != logID {
+			t.Errorf("rows %+v", rows)
+		}
+	}
+	auditClean(t, w.store)
+}
+
 // TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal has the writer lose Postgres
 // before it takes a request that has begun and ended.
 func TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal(t *testing.T) {
@@ -127,7 +190,7 @@ func TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.kill()
-	next := startReplica(t, db, dir, called("second", time.Minute))
+	next := startReplica(t, db, dir, called("second", 50*time.Millisecond))
 	rows := rowsOf(t, w.store, of, 1)
 	next.stop()
 	if len(rows) != 1 || rows[0].Status != ledger.Completed || rows[0].Cost != 42 || next.found != 1 {

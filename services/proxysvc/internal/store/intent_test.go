@@ -18,7 +18,7 @@ func called(name string, silence time.Duration) ledger.Settings {
 // intend holds an admission in the journal, as before its request is sent.
 func (r *replica) intend(t *testing.T, name string, a *ledger.Admission) {
 	t.Helper()
-	if _, ok := r.journal.Hold(ledger.Record{Intended: &ledger.Intended{By: name, Admission: a}}); !ok {
+	if _, ok := r.journal.Hold(ledger.Record{By: name, Intended: a}); !ok {
 		t.Fatal("not held")
 	}
 }

@@ -149,8 +149,6 @@ func TestAKilledReplicasJournalIsReplayed(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t, Schema, Migrations)
 			dir := t.TempDir()
-			quick := settings
-			quick.Silence = 100 * time.Millisecond
 			w := startReplica(t, db, dir, settings)
 			ticket, r := admit(t, w.Writer, "k", 100)
 			w.fall(t)
@@ -160,13 +158,13 @@ func TestAKilledReplicasJournalIsReplayed(t *testing.T) {
 			w.kill()
 			want := 1
 			if name != "by its own restart" {
-				other := startReplica(t, db, t.TempDir(), quick)
+				other := startReplica(t, db, t.TempDir(), called("other", 100*time.Millisecond))
 				rowsOf(t, w.store, r, 1)
 				other.stop()
 				want = 2
 			}
-			for range 2 { // the second finds nothing to do
-				next := startReplica(t, db, dir, quick)
+			for _, name := range []string{"second", "third"} { // the third finds nothing to do
+				next := startReplica(t, db, dir, called(name, 100*time.Millisecond))
 				rows := rowsOf(t, w.store, r, want)
 				if len(rows) != want || rows[0].Cost+rows[len(rows)-1].Cost*money.NanoUSD(want-1) != 42 {
 					t.Errorf("rows %+v", rows)
@@ -247,7 +245,7 @@ func TestARequestThatWasLetInDuringAnOutageSurvivesAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.kill()
-	next := startReplica(t, db, dir, settings)
+	next := startReplica(t, db, dir, called("second", 50*time.Millisecond))
 	defer next.stop()
 	rows := rowsOf(t, w.store, r, 1)
 	if len(rows) != 1 || rows[0].Status != ledger.Abandoned || rows[0].Cost != 21 || rows[0].MessageID != "msg_1" || !rows[0].Estimated {
