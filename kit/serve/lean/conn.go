@@ -1,7 +1,6 @@
 package lean
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -300,26 +299,3 @@ func (c *conn) linger() {
 }
 
 type onlyReader struct{ io.Reader }
-
-// parser turns a whole head into a request.
-type parser struct {
-	head bytes.Reader
-	br   *bufio.Reader
-}
-
-var parsers = sync.Pool{New: func() any { return &parser{br: bufio.NewReader(nil)} }}
-
-// parse reads a head; the body of what it returns is not the request's.
-func parse(head []byte) (*http.Request, error) {
-	p := parsers.Get().(*parser)
-	defer parsers.Put(p)
-	p.head.Reset(head)
-	p.br.Reset(&p.head)
-	req, err := http.ReadRequest(p.br)
-	p.head.Reset(nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Body = nil // it would read from p
-	return req, nil
-}

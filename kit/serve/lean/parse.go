@@ -1,0 +1,42 @@
+package lean
+
+import (
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// parse makes of a head that is ours what http.ReadRequest would, without a body.
+func parse(head []byte) (*http.Request, error) {
+	line, rest, _ := strings.Cut(string(head), "\r\n")
+	target := line[len("POST ") : len(line)-len(" HTTP/1.1")]
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Count(rest, "\n")
+	h, values := make(http.Header, lines), make([]string, 0, lines)
+	for rest != "\r\n" {
+		line, rest, _ = strings.Cut(rest, "\r\n")
+		name, value, _ := strings.Cut(line, ":")
+		name, value = textproto.CanonicalMIMEHeaderKey(name), strings.Trim(value, " \t")
+		if before := h[name]; before != nil {
+			h[name] = append(before, value)
+			continue
+		}
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	req := &http.Request{
+		Method: http.MethodPost, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h, Host: h.Get("Host"), RequestURI: target,
+	}
+	delete(h, "Host")
+	if p := h["Pragma"]; len(p) > 0 && p[0] == "no-cache" && h["Cache-Control"] == nil {
+		h["Cache-Control"] = []string{"no-cache"}
+	}
+	req.ContentLength, err = strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	return req, err
+}
