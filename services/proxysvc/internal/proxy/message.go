@@ -130,7 +130,7 @@ func (r *run) throwAway(ctx context.Context, resp *UpstreamResponse) {
 func (r *run) countPrompt(resp *UpstreamResponse) {
 	r.meter = r.call.API.newMeter(int64(len(r.call.Body))/4, false)
 	if !resp.streamed() {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		body, err := readWhole(resp)
 		if err != nil {
 			r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
 			return
@@ -235,7 +235,7 @@ func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 
 // whole passes on an answer that is not streamed, once it is on the ledger.
 func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err := readWhole(resp)
 	if err != nil {
 		r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
 		return r.unanswered(ctx, err)
@@ -251,6 +251,19 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	h := r.header(resp, r.result.Cost)
 	h.Set("X-Litellm-Response-Cost", r.result.Cost.String())
 	return reply(sink, resp.Status, h, body)
+}
+
+// readWhole reads a body to its end. What it has read comes with an error, too.
+func readWhole(resp *UpstreamResponse) ([]byte, error) {
+	if resp.Length <= 0 || resp.Length > 1<<20 {
+		return io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	}
+	buf := make([]byte, resp.Length)
+	n, err := io.ReadFull(resp.Body, buf)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body) // its end
+	}
+	return buf[:n], err
 }
 
 // decoded is a whole body without its compression; one that cannot be undone is

@@ -98,6 +98,7 @@ type UpstreamResponse struct {
 	Status int
 	Header Header
 	Body   io.ReadCloser
+	Length int64 // of the body; 0 or less: not known
 	// RetryAfter is how long the upstream asks to wait; 0: it does not say.
 	RetryAfter time.Duration
 }

@@ -84,6 +84,9 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 // readAnswer reads the beginning of the answer, without those that only say that it
 // will come.
 func readAnswer(c *conn) (*http.Response, error) {
+	if resp := readPlain(c.in); resp != nil {
+		return resp, nil
+	}
 	for {
 		resp, err := http.ReadResponse(c.in, nil)
 		switch {

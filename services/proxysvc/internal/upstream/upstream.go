@@ -67,7 +67,7 @@ func (c *Client) Send(ctx context.Context, r proxy.UpstreamRequest) (*proxy.Upst
 	if err != nil {
 		return nil, fmt.Errorf("call the upstream: %w", err)
 	}
-	return &proxy.UpstreamResponse{Status: resp.StatusCode, Header: proxy.Header(resp.Header), Body: resp.Body, RetryAfter: retryAfter(resp.Header, time.Now())}, nil
+	return &proxy.UpstreamResponse{Status: resp.StatusCode, Header: proxy.Header(resp.Header), Body: resp.Body, Length: resp.ContentLength, RetryAfter: retryAfter(resp.Header, time.Now())}, nil
 }
 
 // host is how an API base is called without net/http; nil: it is not.
@@ -113,6 +113,9 @@ func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credent
 // retryAfter reads retry-after-ms or retry-after, in seconds or as a date; 0:
 // there is none.
 func retryAfter(h http.Header, now time.Time) time.Duration {
+	if len(h["Retry-After-Ms"])+len(h["Retry-After"]) == 0 {
+		return 0
+	}
 	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
 		return time.Duration(ms * float64(time.Millisecond))
 	}

@@ -1,0 +1,127 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+)
+
+// readPlain reads the beginning of an answer that any client reads alike, as
+// http.ReadResponse would at three times the cost: its head is there in one piece,
+// and its end is told by one Content-Length. Nil: it is another one, of which nothing
+// was taken.
+func readPlain(in *bufio.Reader) *http.Response {
+	if _, err := in.Peek(1); err != nil {
+		return nil
+	}
+	head, _ := in.Peek(in.Buffered()) // of what is there
+	end := bytes.Index(head, []byte("\r\n\r\n"))
+	if end < 0 {
+		return nil
+	}
+	line, rest, _ := strings.Cut(string(head[:end+2]), "\r\n")
+	status, ok := plainStatus(line)
+	if !ok {
+		return nil
+	}
+	h, length := plainHeader(rest)
+	if h == nil || length < 0 {
+		return nil
+	}
+	in.Discard(end + 4) //nolint:errcheck // it was peeked at
+	resp := &http.Response{
+		Status: line[len("HTTP/1.1 "):], StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h, ContentLength: length, Body: http.NoBody,
+	}
+	if length > 0 {
+		resp.Body = &plainBody{in: in, left: length}
+	}
+	return resp
+}
+
+// plainStatus reads a status line. Not ok: it is odd, or its answer has no body
+// whatever its header says.
+func plainStatus(line string) (status int, ok bool) {
+	code, found := strings.CutPrefix(line, "HTTP/1.1 ")
+	if !found || len(code) < 5 || code[3] != ' ' || !plain([]byte(code)) {
+		return 0, false
+	}
+	status, err := strconv.Atoi(code[:3])
+	return status, err == nil && status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// plainHeader reads header lines. Nil: one of them is odd, or changes how the answer
+// is to be read.
+func plainHeader(lines string) (h http.Header, length int64) {
+	n := strings.Count(lines, "\n")
+	h, values := make(http.Header, n), make([]string, 0, n)
+	length = -1
+	for lines != "" {
+		var line string
+		line, lines, _ = strings.Cut(lines, "\r\n")
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || !plain([]byte(line)) || !isToken(name) {
+			return nil, 0
+		}
+		name, value = textproto.CanonicalMIMEHeaderKey(name), strings.Trim(value, " \t")
+		switch name {
+		case "Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma":
+			return nil, 0
+		case "Content-Length":
+			var err error
+			if length >= 0 || value == "" || value[0] == '+' || value[0] == '-' {
+				return nil, 0
+			}
+			if length, err = strconv.ParseInt(value, 10, 64); err != nil {
+				return nil, 0
+			}
+		}
+		if before := h[name]; before != nil {
+			h[name] = append(before, value)
+			continue
+		}
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	return h, length
+}
+
+// isToken says whether a name is one of letters, digits, hyphens and underscores.
+func isToken(name string) bool {
+	for _, ch := range []byte(name) {
+		if (ch < '0' || ch > '9') && (ch|0x20 < 'a' || ch|0x20 > 'z') && ch != '-' && ch != '_' {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// plainBody is so many bytes, or it is cut.
+type plainBody struct {
+	in   *bufio.Reader
+	left int64
+}
+
+// Read implements io.Reader. The last bytes come with io.EOF.
+func (b *plainBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.in.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	switch {
+	case b.left == 0:
+		err = io.EOF
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (*plainBody) Close() error { return nil }
