@@ -208,14 +208,25 @@ func queueTotals(p *pipeline, b *ledger.Batch) {
 			t.w5m, t.w1h, t.searches = t.w5m+u.CacheWrite5mTokens, t.w1h+u.CacheWrite1hTokens, t.searches+u.WebSearchRequests
 		}
 	}
-	c := p.columns(12)
+	few, many := p.columns(12), p.columns(12)
 	for k, t := range sums {
+		c := few
+		if k.Kind == ledger.KindKey || k.Kind == ledger.KindUser {
+			c = many
+		}
 		c.texts(k.Kind, k.ID)
 		c.date(k.day)
 		c.bigints(t.requests, t.failed, t.cost, t.in, t.out, t.read, t.w5m, t.w1h, t.searches)
 	}
-	p.Queue(`
-		insert into spend.account_totals as t (log_id, kind, id, day, requests, failed_requests, cost_nano_usd, input_tokens, output_tokens,
+	p.Queue(addTotals("spend.account_totals_few"), append(few.args(b.LogID), few.len())...)
+	p.Queue(addTotals("spend.account_totals_many"), append(many.args(b.LogID), many.len())...)
+}
+
+// addTotals is the statement for one of the partitions of account_totals, which spares
+// Postgres to find out which for each row.
+func addTotals(table string) string {
+	return `
+		insert into ` + table + ` as t (log_id, kind, id, day, requests, failed_requests, cost_nano_usd, input_tokens, output_tokens,
 		  cache_read_input_tokens, cache_write_5m_input_tokens, cache_write_1h_input_tokens, web_search_requests)
 		select $1, ($2::text[])[n], ($3::text[])[n], ($4::date[])[n], ($5::bigint[])[n], ($6::bigint[])[n], ($7::bigint[])[n],
 		  ($8::bigint[])[n], ($9::bigint[])[n], ($10::bigint[])[n], ($11::bigint[])[n], ($12::bigint[])[n], ($13::bigint[])[n]
@@ -229,8 +240,7 @@ func queueTotals(p *pipeline, b *ledger.Batch) {
 		  cache_read_input_tokens = t.cache_read_input_tokens + excluded.cache_read_input_tokens,
 		  cache_write_5m_input_tokens = t.cache_write_5m_input_tokens + excluded.cache_write_5m_input_tokens,
 		  cache_write_1h_input_tokens = t.cache_write_1h_input_tokens + excluded.cache_write_1h_input_tokens,
-		  web_search_requests = t.web_search_requests + excluded.web_search_requests`,
-		append(c.args(b.LogID), c.len())...)
+		  web_search_requests = t.web_search_requests + excluded.web_search_requests`
 }
 
 // clean makes a text that came from outside fit for Postgres: no NUL, valid
