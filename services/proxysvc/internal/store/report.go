@@ -40,7 +40,7 @@ func (s *Store) Uses(ctx context.Context, q ledger.UseQuery) ([]ledger.Use, erro
 		from spend.account_totals
 		where kind = @kind and (@ids::text[] is null or id = any(@ids))
 		  and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
-		group by id, day order by day, id`,
+		group by id, day order by day, id collate "C"`,
 		pgx.StrictNamedArgs{"kind": q.Kind, "ids": ids, "from": dateOrNull(q.From), "to": dateOrNull(q.To)})
 	uses, err := pgx.CollectRows(rows, scanUse)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Store) TeamModels(ctx context.Context, teams []string, days ledger.Days
 		where kind = 'team_model'
 		  and id = any(array(select team || E'\n' || m.id from unnest(@teams::text[]) team cross join models m where m.id is not null))
 		  and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
-		group by id, day order by day, id`,
+		group by id, day order by day, id collate "C"`,
 		pgx.StrictNamedArgs{"teams": teams, "from": dateOrNull(days.From), "to": dateOrNull(days.To)})
 	uses, err := pgx.CollectRows(rows, scanUse)
 	if err != nil {
