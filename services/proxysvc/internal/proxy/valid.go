@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -8,12 +9,17 @@ import (
 // deepestJSON is how deep values may stand in each other, as in encoding/json.
 const deepestJSON = 10_000
 
-// validJSON is json.Valid in an eighth of the time: bodies are mostly long strings,
-// which it reads eight bytes at a time.
+// validJSON is json.Valid in a tenth of the time: bodies are mostly long strings. Of a
+// body without control characters, as most are that a program has written, they are
+// only searched for quotes and backslashes; of others they are read eight bytes at a
+// time.
 func validJSON(b []byte) bool {
-	i := validValue(b, space(b, 0), 0)
+	v := validator{clean: clean(b)}
+	i := v.value(b, space(b, 0), 0)
 	return i > 0 && space(b, i) == len(b)
 }
+
+type validator struct{ clean bool }
 
 // space returns where the spaces end that begin at i.
 func space(b []byte, i int) int {
@@ -25,17 +31,17 @@ func space(b []byte, i int) int {
 
 // validValue returns the end of the value that begins at i; 0: there is none. So do
 // the others.
-func validValue(b []byte, i, depth int) int {
+func (v validator) value(b []byte, i, depth int) int {
 	if i >= len(b) || depth > deepestJSON {
 		return 0
 	}
 	switch c := b[i]; {
 	case c == '"':
-		return validString(b, i)
+		return v.string(b, i)
 	case c == '{':
-		return validObject(b, i, depth+1)
+		return v.object(b, i, depth+1)
 	case c == '[':
-		return validArray(b, i, depth+1)
+		return v.array(b, i, depth+1)
 	case c == '-' || '0' <= c && c <= '9':
 		return validNumber(b, i)
 	case c == 't':
@@ -55,7 +61,7 @@ func validWord(b []byte, i int, word string) int {
 	return 0
 }
 
-func validObject(b []byte, i, depth int) int {
+func (v validator) object(b []byte, i, depth int) int {
 	if depth > deepestJSON {
 		return 0
 	}
@@ -64,13 +70,13 @@ func validObject(b []byte, i, depth int) int {
 		return i + 1
 	}
 	for i < len(b) && b[i] == '"' {
-		if i = validString(b, i); i == 0 {
+		if i = v.string(b, i); i == 0 {
 			return 0
 		}
 		if i = space(b, i); i >= len(b) || b[i] != ':' {
 			return 0
 		}
-		if i = validValue(b, space(b, i+1), depth); i == 0 {
+		if i = v.value(b, space(b, i+1), depth); i == 0 {
 			return 0
 		}
 		switch i = space(b, i); {
@@ -86,7 +92,7 @@ func validObject(b []byte, i, depth int) int {
 	return 0
 }
 
-func validArray(b []byte, i, depth int) int {
+func (v validator) array(b []byte, i, depth int) int {
 	if depth > deepestJSON {
 		return 0
 	}
@@ -95,7 +101,7 @@ func validArray(b []byte, i, depth int) int {
 		return i + 1
 	}
 	for {
-		if i = validValue(b, i, depth); i == 0 {
+		if i = v.value(b, i, depth); i == 0 {
 			return 0
 		}
 		switch i = space(b, i); {
@@ -148,7 +154,10 @@ func digits(b []byte, i int) int {
 	return i
 }
 
-func validString(b []byte, i int) int {
+func (v validator) string(b []byte, i int) int {
+	if v.clean {
+		return cleanString(b, i+1)
+	}
 	for i = plain(b, i+1); i < len(b); i = plain(b, i) {
 		switch {
 		case b[i] == '"':
@@ -169,6 +178,52 @@ func validString(b []byte, i int) int {
 		}
 	}
 	return 0
+}
+
+// cleanString returns the end of a string without control characters, whose text
+// begins at i.
+func cleanString(b []byte, i int) int {
+	for {
+		length := bytes.IndexByte(b[i:], '"')
+		if length < 0 {
+			return 0
+		}
+		for end := i + length; i <= end; {
+			slash := bytes.IndexByte(b[i:end], '\\')
+			if slash < 0 {
+				return end + 1
+			}
+			i += slash
+			switch b[i+1] { // the quote at the latest
+			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+				i += 2
+			case 'u':
+				if i+6 > end || !isHex(b[i+2]) || !isHex(b[i+3]) || !isHex(b[i+4]) || !isHex(b[i+5]) {
+					return 0
+				}
+				i += 6
+			default:
+				return 0
+			}
+		}
+	}
+}
+
+// clean says that there is no control character.
+func clean(b []byte) bool {
+	for ; len(b) >= 32; b = b[32:] {
+		w0, w1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		w2, w3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+		if ((w0-' '*ones)&^w0|(w1-' '*ones)&^w1|(w2-' '*ones)&^w2|(w3-' '*ones)&^w3)&highs != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c < ' ' {
+			return false
+		}
+	}
+	return true
 }
 
 func isHex(c byte) bool {
