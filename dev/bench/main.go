@@ -77,7 +77,7 @@ func bench(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	chosen, err := choose(scenarios(), set.Bench)
+	chosen, err := choose(scenarios(), set.Bench, set.Targets)
 	if err != nil {
 		return err
 	}

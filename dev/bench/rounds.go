@@ -53,9 +53,6 @@ func (s *stand) subjects(ctx context.Context, sc scenario) ([]subject, error) {
 		out = append(out, subject{v.name, t, changed})
 	}
 	for _, name := range sc.targets {
-		if len(s.set.Targets) > 0 && !slices.Contains(s.set.Targets, name) {
-			continue
-		}
 		t, err := s.target(ctx, name)
 		if err != nil {
 			return nil, err

@@ -120,8 +120,11 @@ func scenarios() []scenario {
 }
 
 // choose picks scenarios by name or by the beginning of one; without names, the
-// standard ones.
-func choose(all []scenario, names []string) ([]scenario, error) {
+// standard ones. Of their targets it leaves those that are named, if any are.
+func choose(all []scenario, names, targets []string) ([]scenario, error) {
+	for i := range all {
+		all[i].targets = slices.DeleteFunc(slices.Clone(all[i].targets), func(t string) bool { return len(targets) > 0 && !slices.Contains(targets, t) })
+	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(s scenario) bool { return strings.HasPrefix(s.name, name) }) {
 			var known []string
