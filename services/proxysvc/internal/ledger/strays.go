@@ -106,6 +106,7 @@ func (w *Writer) resolve(ctx context.Context) {
 		return
 	}
 	var rest, items []item
+	var ours []Record
 	for _, it := range strays {
 		f := found[it.settlement.RequestID]
 		s := it.settlement
@@ -123,17 +124,32 @@ func (w *Writer) resolve(ctx context.Context) {
 			rest = append(rest, it)
 			continue
 		}
+		if it.writer != "" {
+			ours = append(ours, it.record())
+		}
 		if it.settlement = missing; f.Rows == 0 {
 			s.Unadmitted = true
 		}
 		it.logID, it.estimate = w.log.LogID, false // nobody else knows of it
 		items = append(items, it)
 	}
+	// From now on it is this process that may have written them.
+	if len(ours) > 0 && !w.note(ours...) {
+		return // they are looked at again
+	}
 	w.strays = append(rest, w.strays[len(strays):]...)
 	if len(items) > 0 {
 		w.seen.Trouble(fmt.Sprintf("settled %d stray requests", len(items)), nil)
 		w.pending = append(w.pending, items...)
 	}
+}
+
+// record is what the journal has of a settlement that another process left.
+func (it item) record() Record {
+	if s := it.settlement; it.estimate {
+		return Record{Intended: &Admission{Request: s.Request, Hold: s.Hold, Tokens: s.Tokens}}
+	}
+	return Record{Settlement: it.settlement}
 }
 
 // adjustment is the row that corrects what the ledger has of a request to what

@@ -11,6 +11,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledgertest"
 )
 
 // begin begins a request that asks what its key has spent.
@@ -131,26 +132,62 @@ func TestALateBatchOfADeadReplicaIsWrittenOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	letIn, lent := admit(t, w.Writer, "k", 100)
-	if err := letIn.Settle(t.Context(), settlement(lent, 43)); err != nil {
+	if err := letIn.Settle(t.Context(), settlement(lent, 42)); err != nil {
 		t.Fatal(err)
 	}
 	w.kill()
+	comesLate(t, db, dir, "first", "second", ended, lent)
+}
+
+// TestALateBatchOfAReplayIsWrittenOnce kills the next process, too, while the batch in
+// which it writes what the first left is on its way.
+func TestALateBatchOfAReplayIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	dir := t.TempDir()
+	w := startReplica(t, db, dir, called("first", time.Minute))
+	release := w.cable.Hold()
+	ticket, ended := w.begin(t)
+	leave(t, ticket, settlement(ended, 42))
+	w.cable.Cut.Store(true)
+	release()
+	if err := ticket.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	intended := request("k", "team")
+	w.intend(t, "first", &ledger.Admission{Request: intended, Hold: 100, Tokens: 10})
+	w.kill()
+	exec(t, db, `update spend.logs set fenced_at = now(), settler = log_id, closed_at = now() where instance = 'first'`)
+	cable := &ledgertest.Cable{Store: New(db)}
+	cable.Cut.Store(true)
+	next := startReplicaOn(t, cable, New(db), dir, called("second", time.Minute))
+	notice(t, next.Writer) // its batch has failed
+	next.kill()
+	comesLate(t, db, dir, "second", "third", ended, intended)
+}
+
+// comesLate has the last batch of a killed replica, with rows of requests, come into
+// Postgres after the next process has looked for them: they are on the ledger once.
+func comesLate(t *testing.T, db *pgxpool.Pool, dir, from, by string, of ...ledger.Request) {
+	t.Helper()
 	late, err := db.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var logID int64
-	if err := late.QueryRow(t.Context(), `select log_id from spend.logs where instance = 'first'`).Scan(&logID); err != nil {
+	batch := &ledger.Batch{FirstSeq: 1}
+	for _, r := range of {
+		batch.Settlements = append(batch.Settlements, settlement(r, 42))
+	}
+	if err := late.QueryRow(t.Context(), `select log_id from spend.logs where instance = $1`, from).Scan(&batch.LogID); err != nil {
 		t.Fatal(err)
 	}
-	batch := &ledger.Batch{LogID: logID, FirstSeq: 1, Settlements: []*ledger.Settlement{settlement(ended, 42), settlement(lent, 43)}}
-	if _, err := late.Exec(t.Context(), `select spend.advance($1, batch + 1, 2) from spend.logs where log_id = $1`, logID); err != nil {
+	if _, err := late.Exec(t.Context(), `select spend.advance($1, batch + 1, $2) from spend.logs where log_id = $1`, batch.LogID, len(of)); err != nil {
 		t.Fatal(err)
 	}
-	next := startReplica(t, db, dir, called("second", time.Millisecond))
+	next := startReplica(t, db, dir, called(by, time.Millisecond))
 	waitFor(t, func() []bool { // it has looked for dead replicas often enough
 		var n int64
-		if err := db.QueryRow(t.Context(), `select batch from spend.logs where instance = 'second'`).Scan(&n); err != nil || n < 5 {
+		if err := db.QueryRow(t.Context(), `select batch from spend.logs where instance = $1`, by).Scan(&n); err != nil || n < 5 {
 			return nil
 		}
 		return []bool{true}
@@ -166,12 +203,12 @@ func TestALateBatchOfADeadReplicaIsWrittenOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.stop() // when no stray is left
-	for _, of := range []ledger.Request{ended, lent} {
-		if rows := rowsOf(t, w.store, of, 1); len(rows) != 1 || rows[0].LogID != logID {
+	for _, r := range of {
+		if rows := rowsOf(t, next.store, r, 1); len(rows) != 1 || rows[0].LogID != batch.LogID || rows[0].Cost != 42 {
 			t.Errorf("rows %+v", rows)
 		}
 	}
-	auditClean(t, w.store)
+	auditClean(t, next.store)
 }
 
 // TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal has the writer lose Postgres

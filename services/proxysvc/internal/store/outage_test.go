@@ -31,12 +31,16 @@ type replica struct {
 
 func startReplica(t *testing.T, db *pgxpool.Pool, dir string, set ledger.Settings) *replica {
 	t.Helper()
+	return startReplicaOn(t, &ledgertest.Cable{Store: New(db)}, New(db), dir, set)
+}
+
+func startReplicaOn(t *testing.T, cable *ledgertest.Cable, store *Store, dir string, set ledger.Settings) *replica {
+	t.Helper()
 	j, found, err := journal.Open[ledger.Record](dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{store: New(db), journal: j, found: len(found)}
-	r.cable = &ledgertest.Cable{Store: r.store}
+	r := &replica{store: store, cable: cable, journal: j, found: len(found)}
 	r.Writer = ledger.NewWriter(r.cable, j, found, set, observer{t})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
