@@ -98,8 +98,14 @@ func (t *Ticket) Wait(ctx context.Context) error {
 	return r.err
 }
 
-// wait returns what the writer says.
+// wait returns what the writer says. What it has said long ago counts, whatever else
+// has come to its end meanwhile.
 func (t *Ticket) wait(ctx context.Context, expired <-chan time.Time) (result, error) {
+	select {
+	case r := <-t.result:
+		return r, nil
+	default:
+	}
 	select {
 	case r := <-t.result:
 		return r, nil

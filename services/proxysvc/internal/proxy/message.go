@@ -65,12 +65,12 @@ func (r *run) do(ctx context.Context, sink Sink) error {
 	}
 	defer r.stop()
 	var refusal error
-	attempt, resp, err := r.send(ctx, func(ctx context.Context, resp *UpstreamResponse) error {
+	attempt, resp, err := r.send(ctx, func(attempt context.Context, resp *UpstreamResponse) error {
 		if resp != nil && resp.good() && !resp.streamed() {
 			return nil // it is passed on once it is settled
 		}
-		if refusal = r.ticket.Wait(ctx); refusal != nil {
-			r.throwAway(ctx, resp)
+		if refusal = r.ticket.Wait(ctx); refusal != nil { // an attempt that is over may have a next one
+			r.throwAway(attempt, resp)
 			return refusal
 		}
 		r.tell()

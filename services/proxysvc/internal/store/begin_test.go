@@ -236,6 +236,44 @@ func TestARequestThatEndsWhilePostgresIsAwayIsInTheJournal(t *testing.T) {
 	auditClean(t, w.store)
 }
 
+// TestWhatIsOnTheLedgerIsNoMatterOfTime waits for requests that were admitted long ago,
+// as after a long thought of the upstream: neither the time for an admission, which is
+// over, nor the end of an attempt makes them refused.
+func TestWhatIsOnTheLedgerIsNoMatterOfTime(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	set := called("first", time.Minute)
+	set.AdmitTimeout = time.Nanosecond
+	w := startReplica(t, db, t.TempDir(), set)
+	<-w.Ready()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var tickets []*ledger.Ticket
+	for range 50 {
+		ticket, _ := w.begin(t)
+		tickets = append(tickets, ticket)
+	}
+	var begun int64
+	batch := func() (n int64) {
+		if err := db.QueryRow(t.Context(), `select batch from spend.logs where (select count(*) from spend.open_requests) = 50`).Scan(&n); err != nil {
+			return 0
+		}
+		return n
+	}
+	waitFor(t, func() []bool { begun = batch(); return make([]bool, begun) })
+	waitFor(t, func() []bool { return make([]bool, max(0, batch()-begun)) }) // the writer has told
+	for i, ticket := range tickets {
+		ctx := t.Context()
+		if i%2 == 0 {
+			ctx = over
+		}
+		if err := ticket.Wait(ctx); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+	}
+	w.kill()
+}
+
 // TestProgressWaitsForCompany has progress come alone: it is written with the next
 // admission, or after its delay.
 func TestProgressWaitsForCompany(t *testing.T) {

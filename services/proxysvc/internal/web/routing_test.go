@@ -115,6 +115,41 @@ func TestARetryGoesToAnotherDeploymentAndIsBilledOnce(t *testing.T) {
 	}
 }
 
+// TestADeploymentWhoseTimeIsUpIsFollowedByTheNext has the first one say nothing, of a
+// key without limits, whose requests are admitted beside the call: what became of the
+// admission does not depend on how the attempt ended.
+func TestADeploymentWhoseTimeIsUpIsFollowedByTheNext(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{"timeout: 0.02", "stream_timeout: 0.02"} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			p := newPool(t, "num_retries: 1, allowed_fails: 1000", first+", "+setting, ", order: 2")
+			p.sims[0].SetScript("first_byte_ms=60000")
+			const n = 12
+			for range n {
+				resp := p.post(body(true, ""))
+				if text := read(t, resp); resp.StatusCode != 200 || !strings.Contains(text, "message_stop") || resp.Header.Get("X-Litellm-Model-Id") != "d1" {
+					t.Fatalf("%d by %s: %s", resp.StatusCode, resp.Header.Get("X-Litellm-Model-Id"), text)
+				}
+			}
+			p.want(n, n)
+		})
+	}
+}
+
+// TestOnlyATimeoutIsTheClients has no other deployment to ask.
+func TestOnlyATimeoutIsTheClients(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, "", ", order: 1, timeout: 0.02")
+	p.sims[0].SetScript("first_byte_ms=60000")
+	for range 12 {
+		resp := p.post(body(false, ""))
+		if text := read(t, resp); resp.StatusCode != http.StatusGatewayTimeout || !strings.Contains(text, "timeout_error") {
+			t.Fatalf("%d: %s", resp.StatusCode, text)
+		}
+	}
+}
+
 func TestXShouldRetryFalseIsObeyed(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "num_retries: 3", first, ", order: 2")
