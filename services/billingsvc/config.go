@@ -62,7 +62,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 	return cfg, r.Err()
 }
 
-// credits reads an amount of credits, 0 or more, at most a billion.
+// credits reads an amount of credits, 0 or more, at most 100 million.
 func credits(r *env.Reader, name, def string) money.NanoUSD {
 	v := r.String(name, def)
 	n, err := money.ParseDecimal(v, 7) // a credit is 10^7 nano-dollars
