@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
@@ -253,6 +254,7 @@ func TestTheSDKsNameFieldsAsTheContractsDo(t *testing.T) {
 		{&keysv1.Key{}, llmproxy.Key{}},
 		{&keysv1.Team{}, llmproxy.Team{}},
 		{&keysv1.Limits{}, llmproxy.Limits{}},
+		{&keysv1.BudgetLimit{}, llmproxy.BudgetLimit{}},
 		{&proxyv1.Usage{}, llmproxy.Usage{}},
 		{&proxyv1.SpendRow{}, llmproxy.SpendRow{}},
 		{&proxyv1.ListSpendResponse{}, llmproxy.SpendPage{}},
@@ -269,6 +271,9 @@ func TestTheSDKsNameFieldsAsTheContractsDo(t *testing.T) {
 		if len(interfaces[name]) != len(known) {
 			t.Errorf("TypeScript's %s has %d fields, want %d", name, len(interfaces[name]), len(known))
 		}
+		if n := len(jsonNames(tt.goType)); settable[name] && n != len(known) {
+			t.Errorf("Go's %s has %d fields, want %d", name, n, len(known))
+		}
 		for _, field := range append(interfaces[name], jsonNames(tt.goType)...) {
 			if !known[field] {
 				t.Errorf("%s has no field %s", descriptor.FullName(), field)
@@ -276,6 +281,38 @@ func TestTheSDKsNameFieldsAsTheContractsDo(t *testing.T) {
 		}
 	}
 }
+
+// TestTheGoSDKsLimitsAreTheContracts sends every limit there and back.
+func TestTheGoSDKsLimitsAreTheContracts(t *testing.T) {
+	t.Parallel()
+	until := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
+	budget := llmproxy.BudgetLimit{MaxBudgetNanoUSD: 1 << 60, BudgetDuration: "1mo"}
+	want := llmproxy.Limits{
+		MaxBudgetNanoUSD: new(int64(1)), RPMLimit: new(int64(2)), TPMLimit: new(int64(3)), MaxParallelRequests: new(int64(4)), BudgetDuration: "30d",
+		BudgetLimits: []llmproxy.BudgetLimit{budget}, SoftBudgetNanoUSD: new(int64(5)),
+		ModelMaxBudget: map[string]llmproxy.BudgetLimit{"m": budget},
+		ModelRPMLimit:  map[string]llmproxy.Int64{"m": 6}, ModelTPMLimit: map[string]llmproxy.Int64{"m": 1 << 60},
+		TempBudgetIncreaseNanoUSD: new(int64(7)), TempBudgetExpiresAt: &until, BudgetMode: llmproxy.BudgetModeSoft,
+	}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wire keysv1.Limits
+	if err := protojson.Unmarshal(text, &wire); err != nil {
+		t.Fatal(err)
+	}
+	if text, err = (protojson.MarshalOptions{UseProtoNames: true}).Marshal(&wire); err != nil {
+		t.Fatal(err)
+	}
+	var got llmproxy.Limits
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %s", err, text)
+	}
+}
+
+// settable are what callers fill in: a field that is missing cannot be asked for.
+var settable = map[string]bool{"Limits": true, "BudgetLimit": true}
 
 func jsonNames(of any) []string {
 	if of == nil {

@@ -61,8 +61,7 @@ func (c *Client) call(ctx context.Context, r request, answer any) error {
 			return err
 		}
 		if pause < 0 {
-			pause = min(firstPause<<attempt, longestPause)
-			pause = pause/2 + rand.N(pause/2) //nolint:gosec // it spreads retries, it protects nothing
+			pause = backoff(attempt)
 		}
 		select {
 		case <-time.After(min(pause, longestPause)):
@@ -70,6 +69,13 @@ func (c *Client) call(ctx context.Context, r request, answer any) error {
 			return err
 		}
 	}
+}
+
+// backoff is the pause after an attempt, the first of which is 0: it doubles, and up to
+// half of it is left to chance.
+func backoff(attempt int) time.Duration {
+	d := min(firstPause<<min(attempt, 10), longestPause)
+	return d/2 + rand.N(d/2) //nolint:gosec // it spreads retries, it protects nothing
 }
 
 // attempt sends a request once. The duration is the pause that the proxy asks

@@ -80,6 +80,16 @@ func TestIssuingIsRepeatedUnderOneIdempotencyKey(t *testing.T) {
 	}
 }
 
+// TestPausesAreBounded has more attempts than a duration has bits.
+func TestPausesAreBounded(t *testing.T) {
+	t.Parallel()
+	for attempt := range 200 {
+		if d := backoff(attempt); d < firstPause/2 || d > longestPause {
+			t.Errorf("the pause after attempt %d is %v", attempt, d)
+		}
+	}
+}
+
 func TestOnlyWhatIsSafeIsRepeated(t *testing.T) {
 	t.Parallel()
 	issue := func(ctx context.Context, c *Client) error {

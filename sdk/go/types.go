@@ -1,11 +1,15 @@
 package llmproxy
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+)
 
-// Limits bound what a key or a team may use. Nil: no limit.
+// Limits bound what a key or a team may use. Nil or empty: no limit. Amounts are in
+// nano-dollars (1e-9 USD), at list price.
 type Limits struct {
-	// MaxBudgetNanoUSD is the most that may be spent, in nano-dollars (1e-9 USD), at
-	// list price. Zero: nothing.
+	// MaxBudgetNanoUSD is the most that may be spent. Zero: nothing.
 	MaxBudgetNanoUSD    *int64 `json:"max_budget_nano_usd,omitempty,string"`
 	RPMLimit            *int64 `json:"rpm_limit,omitempty,string"` // requests a minute
 	TPMLimit            *int64 `json:"tpm_limit,omitempty,string"` // tokens a minute
@@ -13,6 +17,51 @@ type Limits struct {
 	// BudgetDuration is the window after which the budget starts again ("24h",
 	// "30d"). Empty: never.
 	BudgetDuration string `json:"budget_duration,omitempty"`
+	// BudgetLimits are further budgets, each with a window of its own; at most 10.
+	BudgetLimits []BudgetLimit `json:"budget_limits,omitempty"`
+	// SoftBudgetNanoUSD is what may be spent in a window before an alert is sent.
+	SoftBudgetNanoUSD *int64 `json:"soft_budget_nano_usd,omitempty,string"`
+	// ModelMaxBudget, ModelRPMLimit and ModelTPMLimit bound single models, by the
+	// name that clients send; at most 100 each.
+	ModelMaxBudget map[string]BudgetLimit `json:"model_max_budget,omitempty"`
+	ModelRPMLimit  map[string]Int64       `json:"model_rpm_limit,omitempty"`
+	ModelTPMLimit  map[string]Int64       `json:"model_tpm_limit,omitempty"`
+	// TempBudgetIncreaseNanoUSD is added to MaxBudgetNanoUSD until
+	// TempBudgetExpiresAt. Both are given, or neither.
+	TempBudgetIncreaseNanoUSD *int64     `json:"temp_budget_increase_nano_usd,omitempty,string"`
+	TempBudgetExpiresAt       *time.Time `json:"temp_budget_expires_at,omitempty"`
+	BudgetMode                BudgetMode `json:"budget_mode,omitempty"`
+}
+
+// BudgetLimit is a budget in a window. An empty window never ends.
+type BudgetLimit struct {
+	MaxBudgetNanoUSD int64  `json:"max_budget_nano_usd,string"`
+	BudgetDuration   string `json:"budget_duration,omitempty"`
+}
+
+// BudgetMode says when a request is too much for a budget. Empty: as the proxy is set.
+type BudgetMode string
+
+// A hard budget takes a request only if its worst case still fits, a soft one while
+// less than the budget is spent.
+const (
+	BudgetModeHard BudgetMode = "BUDGET_MODE_HARD"
+	BudgetModeSoft BudgetMode = "BUDGET_MODE_SOFT"
+)
+
+// Int64 is a number that JSON has as a string, as everywhere in the REST API.
+type Int64 int64
+
+// MarshalJSON implements json.Marshaler.
+func (n Int64) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + strconv.FormatInt(int64(n), 10) + `"`), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *Int64) UnmarshalJSON(text []byte) error {
+	v, err := strconv.ParseInt(strings.Trim(string(text), `"`), 10, 64)
+	*n = Int64(v)
+	return err
 }
 
 // Key is a virtual key without its secret.
