@@ -56,13 +56,8 @@ func Open[R Record](dir string) (*Journal[R], []R, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, j.Close())
 	}
-	name := fmt.Sprintf("%d-%d.journal", time.Now().UnixNano(), os.Getpid())
-	j.file, err = os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600) //nolint:gosec // the operator's own directory
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("journal: %w", err), j.Close())
-	}
-	if err := lock(j.file); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("journal: lock: %w", err), j.Close())
+	if j.file, err = create(dir); err != nil {
+		return nil, nil, errors.Join(err, j.Close())
 	}
 	if j.held, err = newSlots(slotsOf(j.file)); err != nil {
 		return nil, nil, errors.Join(err, j.Close())
@@ -70,7 +65,47 @@ func Open[R Record](dir string) (*Journal[R], []R, error) {
 	return j, found, nil
 }
 
-func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+// create makes this process's file. Another process that starts may find it before it
+// is locked, and take it for one that was left: then another is made.
+func create(dir string) (*os.File, error) {
+	for {
+		name := fmt.Sprintf("%d-%d.journal", time.Now().UnixNano(), os.Getpid())
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600) //nolint:gosec // the operator's own directory
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		switch err := lock(f); {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, errTaken):
+			return nil, errors.Join(fmt.Errorf("journal: lock: %w", err), f.Close())
+		}
+		f.Close() // it is empty
+	}
+}
+
+// errTaken says that another process has, or had, a file: it is locked, or gone.
+var errTaken = errors.New("taken by another process")
+
+// lock makes a file this process's. Between its opening and its lock another process
+// may have removed it: then its name is nobody's, or another file's.
+func lock(f *os.File) error {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errTaken
+	}
+	if err != nil {
+		return err
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Stat(f.Name()); err != nil || !os.SameFile(opened, named) {
+		return errTaken
+	}
+	return nil
+}
 
 // unlock closes a locked file. A process that is being forked has a copy of it for a
 // moment, and to close this one alone would leave it locked.
@@ -93,9 +128,12 @@ func (j *Journal[R]) recover(dir string) ([]R, error) {
 		if err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
-		if lock(f) != nil {
-			f.Close() // its process lives
+		switch err := lock(f); {
+		case errors.Is(err, errTaken):
+			f.Close() // its process lives, or has just taken it along
 			continue
+		case err != nil:
+			return nil, errors.Join(fmt.Errorf("journal: lock: %w", err), f.Close())
 		}
 		records, err := leftBy[R](f)
 		if err != nil {

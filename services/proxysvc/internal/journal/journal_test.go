@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -116,6 +117,33 @@ func TestALivingProcessKeepsItsFile(t *testing.T) {
 	}
 	if err := other.Forget(); err != nil || len(files(t, dir)) != 2 {
 		t.Errorf("%v, files %v", err, files(t, dir))
+	}
+}
+
+// TestAFileThatWasTakenAlongIsNobodys locks a file after another process has removed it,
+// and after it has made another one of that name.
+func TestAFileThatWasTakenAlongIsNobodys(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "1-1.journal")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := lock(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(f); !errors.Is(err, errTaken) {
+		t.Errorf("a removed file: %v", err)
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock(f); !errors.Is(err, errTaken) {
+		t.Errorf("another file of that name: %v", err)
 	}
 }
 

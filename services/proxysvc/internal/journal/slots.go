@@ -101,12 +101,6 @@ func (s *slots) give(slot int) {
 	s.unmap()
 }
 
-func (s *slots) empty() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.free) == s.used
-}
-
 // close lets nobody take a slot any more. Those that are taken can still be written
 // and given back: the mapping ends with the last of them.
 func (s *slots) close() (empty bool) {
@@ -114,11 +108,14 @@ func (s *slots) close() (empty bool) {
 	defer s.mu.Unlock()
 	s.closed = true
 	s.unmap()
-	return len(s.free) == s.used
+	return s.unused()
 }
 
+// unused says that nothing is taken. The caller holds mu.
+func (s *slots) unused() bool { return len(s.free) == s.used }
+
 func (s *slots) unmap() {
-	if s.closed && len(s.free) == s.used && s.pages != nil {
+	if s.closed && s.unused() && s.pages != nil {
 		syscall.Munmap(s.pages) //nolint:errcheck // it fails only for what is not mapped
 		s.pages = nil
 	}

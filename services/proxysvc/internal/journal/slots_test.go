@@ -273,7 +273,7 @@ func TestManyHoldAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if !j.held.empty() {
+	if !j.held.unused() {
 		t.Error("something is still held")
 	}
 }

@@ -39,10 +39,11 @@ const (
 // allowance. A fenced log is followed by a new one: what it held in flight is
 // settled by whoever fenced it.
 func (w *Writer) ride(ctx context.Context, b *Batch) outcome {
-	tick := time.NewTicker(w.set.Retry)
-	defer tick.Stop()
 	for end := passing; ; end = away {
-		log, err := w.store.ReadLog(ctx, b.LogID, b.Number)
+		log, err, ok := w.readLog(ctx, b)
+		if !ok {
+			return uncertain
+		}
 		fenced := errors.Is(err, ErrFenced)
 		written := (err == nil || fenced) && log.Batch == b.Number // perhaps just before it was fenced
 		if fenced {
@@ -64,8 +65,37 @@ func (w *Writer) ride(ctx context.Context, b *Batch) outcome {
 		w.seen.Trouble("read the log", err)
 		w.outage.unwritten = 0
 		w.gone()
-		if !w.bide(ctx, tick.C) {
+		if !w.bide(ctx) {
 			return uncertain
+		}
+	}
+}
+
+// readLog reads the log after a batch that failed. A Postgres that does not answer soon
+// is away: what comes is served meanwhile. Not ok: ctx has ended.
+func (w *Writer) readLog(ctx context.Context, b *Batch) (log Open, err error, ok bool) { //nolint:revive // the error is what was read
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		log, err = w.store.ReadLog(ctx, b.LogID, b.Number)
+	}()
+	soon := time.NewTimer(w.set.Retry)
+	defer soon.Stop()
+	select {
+	case <-read:
+		return log, err, true
+	case <-soon.C:
+		w.gone()
+	}
+	for {
+		select {
+		case <-read:
+			return log, err, true
+		case it := <-w.queue:
+			w.without(w.gather([]item{w.take(it)}))
+		case <-ctx.Done():
+			<-read // it ends with ctx
+			return log, err, false
 		}
 	}
 }
@@ -78,9 +108,7 @@ func (w *Writer) unwritten(ctx context.Context, end outcome) outcome {
 		return end
 	}
 	w.gone()
-	tick := time.NewTicker(w.set.Retry)
-	defer tick.Stop()
-	if !w.bide(ctx, tick.C) {
+	if !w.bide(ctx) {
 		return uncertain
 	}
 	return away
@@ -90,6 +118,9 @@ func (w *Writer) unwritten(ctx context.Context, end outcome) outcome {
 func (w *Writer) gone() {
 	if w.outage.since.IsZero() {
 		w.outage.since = time.Now()
+		for _, hold := range w.lent { // of an outage before, still in flight
+			w.outage.used += hold
+		}
 		w.away.Store(true)
 	}
 }
@@ -101,12 +132,14 @@ func (w *Writer) back() {
 
 // bide serves what comes until it is time to look for Postgres again; false when
 // ctx ends first.
-func (w *Writer) bide(ctx context.Context, tick <-chan time.Time) bool {
+func (w *Writer) bide(ctx context.Context) bool {
+	retry := time.NewTimer(w.set.Retry)
+	defer retry.Stop()
 	for {
 		select {
 		case it := <-w.queue:
 			w.without(w.gather([]item{w.take(it)}))
-		case <-tick:
+		case <-retry.C:
 			return true
 		case <-ctx.Done():
 			return false
@@ -189,7 +222,7 @@ func (w *Writer) note(records ...Record) bool {
 
 // forget empties the journal when all of it is on the ledger.
 func (w *Writer) forget() {
-	if !w.journaled || w.stuck || len(w.pending) > 0 || len(w.strays) > 0 || len(w.lent) > 0 {
+	if !w.journaled || w.stuck || len(w.pending)+len(w.strays)+len(w.waiting)+len(w.lent) > 0 {
 		return
 	}
 	if err := w.journal.Forget(); err != nil {

@@ -43,7 +43,6 @@ func (w *Writer) sift(items []item) []item {
 	}
 	w.keep(strays)
 	w.strays = append(w.strays, strays...)
-	w.strayed = w.strayed || len(strays) > 0
 	return rest
 }
 
@@ -59,31 +58,43 @@ func (w *Writer) adopt(orphans []*Settlement) []item {
 		if w.set.AbandonedHold > 0 {
 			orphan.Keep = max(0, orphan.Hold-orphan.Cost)
 		}
-		at := slices.IndexFunc(w.strays, func(it item) bool {
-			return it.answered && !it.estimate && it.settlement.RequestID == orphan.RequestID
-		})
-		if at >= 0 {
-			known := *w.strays[at].settlement
-			known.Hold, known.Tokens, known.Unadmitted = orphan.Hold, orphan.Tokens, false
-			it = item{settlement: &known, logID: w.log.LogID, answered: true}
-			w.strays = slices.Delete(w.strays, at, at+1)
+		for _, strays := range []*[]item{&w.strays, &w.waiting} {
+			at := slices.IndexFunc(*strays, func(it item) bool {
+				return it.answered && !it.estimate && it.settlement.RequestID == orphan.RequestID
+			})
+			if at >= 0 {
+				known := *(*strays)[at].settlement
+				known.Hold, known.Tokens, known.Unadmitted = orphan.Hold, orphan.Tokens, false
+				it = item{settlement: &known, logID: w.log.LogID, answered: true}
+				*strays = slices.Delete(*strays, at, at+1)
+			}
 		}
 		items = append(items, it)
 	}
 	return items
 }
 
-// resolve settles the strays by what the ledger has of them: a request that it
+// again has the strays that wait looked at once more.
+func (w *Writer) again() { w.strays, w.waiting = append(w.strays, w.waiting...), nil }
+
+// resolve settles the first strays by what the ledger has of them: a request that it
 // does not know gets its row, one that was settled by another gets a row with the
 // differences, and one that is still open there waits for its settler. What another
 // process left is missing for certain only when that one can write no more: its last
 // batch may be on its way. Of a request that was only intended, what the ledger has is
 // better.
 func (w *Writer) resolve(ctx context.Context) {
-	if len(w.strays) == 0 {
-		return
+	n := min(len(w.strays), maxBatch)
+	rest, ok := w.settleStrays(ctx, w.strays[:n:n])
+	if !ok {
+		rest, n = w.strays, len(w.strays) // none can be settled now
 	}
-	strays := w.strays[:min(len(w.strays), maxBatch)]
+	w.strays, w.waiting = w.strays[n:], append(w.waiting, rest...)
+}
+
+// settleStrays has those settled that can be, and returns the rest. Not ok: Postgres or
+// the journal does not work, and nothing was done.
+func (w *Writer) settleStrays(ctx context.Context, strays []item) (rest []item, ok bool) {
 	ids := make([]string, 0, len(strays))
 	var writers []string
 	for _, it := range strays {
@@ -97,15 +108,15 @@ func (w *Writer) resolve(ctx context.Context) {
 		var err error
 		if writing, err = w.store.Writing(ctx, writers); err != nil {
 			w.seen.Trouble("look for the processes of stray requests", err)
-			return
+			return nil, false
 		}
 	}
 	found, err := w.store.Find(ctx, ids)
 	if err != nil {
 		w.seen.Trouble("look for stray requests", err)
-		return
+		return nil, false
 	}
-	var rest, items []item
+	var known, items []item
 	var ours []Record
 	for _, it := range strays {
 		f := found[it.settlement.RequestID]
@@ -118,7 +129,7 @@ func (w *Writer) resolve(ctx context.Context) {
 		case it.estimate && (f.Open || f.Rows > 0):
 			continue
 		case !f.Open && missing == nil:
-			it.answer(result{})
+			known = append(known, it)
 			continue
 		case f.Open, writing[it.writer]:
 			rest = append(rest, it)
@@ -135,13 +146,16 @@ func (w *Writer) resolve(ctx context.Context) {
 	}
 	// From now on it is this process that may have written them.
 	if len(ours) > 0 && !w.note(ours...) {
-		return // they are looked at again
+		return nil, false
 	}
-	w.strays = append(rest, w.strays[len(strays):]...)
+	for i := range known {
+		known[i].answer(result{})
+	}
 	if len(items) > 0 {
 		w.seen.Trouble(fmt.Sprintf("settled %d stray requests", len(items)), nil)
 		w.pending = append(w.pending, items...)
 	}
+	return rest, true
 }
 
 // record is what the journal has of a settlement that another process left.

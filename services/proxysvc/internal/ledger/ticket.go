@@ -152,8 +152,8 @@ func (t *Ticket) Progress(p *Progress) {
 
 // Settle puts the end of the request on the ledger and returns when it is
 // committed; while Postgres is away it waits. It fails only when ctx or the
-// writer ends; then the request stays open and another replica settles it from
-// its progress.
+// writer ends. If ctx does, the request is settled later; if the writer does, it stays
+// open and another replica settles it from its progress.
 func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
 	s.Hold, s.Tokens = t.admission.Hold, t.admission.Tokens
 	if !t.decided {
@@ -173,11 +173,18 @@ func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
 
 // put queues a settlement and returns when it is committed.
 func (t *Ticket) put(ctx context.Context, s *Settlement) error {
+	it := item{settlement: s, logID: t.logID, result: t.result, ticket: t}
 	select {
-	case t.w.queue <- item{settlement: s, logID: t.logID, result: t.result, ticket: t}:
+	case t.w.queue <- it:
 	case <-t.w.done:
 		return errStopped
 	case <-ctx.Done():
+		go func() { // the caller gives up, the ledger does not
+			select {
+			case t.w.queue <- it:
+			case <-t.w.done:
+			}
+		}()
 		return ctx.Err()
 	}
 	r, err := t.wait(ctx, nil)

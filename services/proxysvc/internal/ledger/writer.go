@@ -94,11 +94,12 @@ type Writer struct {
 	notes []item
 	due   <-chan time.Time
 	// pending are settlements that wait for Postgres, in order; strays those whose
-	// log is not, or no longer, this one.
-	pending, strays []item
-	strayed         bool // a stray has come
-	journaled       bool // the journal holds something
-	stuck           bool // … that Postgres refuses, for a person to look at
+	// log is not, or no longer, this one, and waiting those of them that were looked
+	// at and come again with the heartbeat.
+	pending, strays, waiting []item
+
+	journaled bool // the journal holds something
+	stuck     bool // … that Postgres refuses, for a person to look at
 	// lent are the holds of requests in flight that were let in while Postgres was
 	// away, by id.
 	lent   map[string]money.NanoUSD
@@ -152,7 +153,7 @@ type result struct {
 func NewWriter(store Store, journal Journal, records []Record, set Settings, seen Observer) *Writer {
 	strays := left(records, time.Now())
 	return &Writer{
-		store: store, journal: journal, strays: strays, strayed: len(strays) > 0, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
+		store: store, journal: journal, strays: strays, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
 		known: map[string]bool{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
@@ -181,15 +182,14 @@ func (w *Writer) Run(ctx context.Context) error {
 			return nil // what is in the journal stays there
 		}
 		if len(w.pending) > 0 {
-			n := min(len(w.pending), maxBatch)
+			n := min(len(w.pending), maxBatch/2) // beside what is asked now
 			first := w.pending[:n:n]
 			w.pending = w.pending[n:]
-			w.write(ctx, first)
+			w.write(ctx, w.gather(first))
 			continue
 		}
-		if w.strayed {
-			w.strayed = false
-			w.resolve(ctx) // those that must wait are looked at once a heartbeat
+		if len(w.strays) > 0 {
+			w.resolve(ctx)
 			continue
 		}
 		w.forget()
@@ -203,13 +203,13 @@ func (w *Writer) Run(ctx context.Context) error {
 			w.watch(ctx)
 		case <-w.due:
 		case <-w.stop:
-			if len(w.queue) == 0 && len(w.strays) == 0 {
+			if len(w.queue) == 0 && len(w.waiting) == 0 {
 				return w.close(ctx)
 			}
 			if len(w.queue) == 0 && !pause(ctx, w.set.Retry) { // the strays wait for their settlers
 				return nil
 			}
-			w.resolve(ctx)
+			w.again()
 			first = w.gather(nil)
 		case <-ctx.Done():
 			return nil
@@ -278,7 +278,7 @@ func (w *Writer) gather(items []item) []item {
 // watch runs once a heartbeat: it looks for dead replicas and settles their
 // requests.
 func (w *Writer) watch(ctx context.Context) {
-	w.resolve(ctx)
+	w.again()
 	orphans, err := w.store.TakeOver(ctx, w.log.LogID, w.set.Silence)
 	if err != nil {
 		if !errors.Is(err, ErrFenced) {

@@ -15,6 +15,7 @@ type Cable struct {
 	ledger.Store
 	Cut  atomic.Bool
 	held atomic.Pointer[hold]
+	hung atomic.Pointer[chan struct{}]
 }
 
 // hold is where the writer waits.
@@ -45,8 +46,28 @@ func (c *Cable) Commit(ctx context.Context, b *ledger.Batch) error {
 	return c.Store.Commit(ctx, b)
 }
 
+// Hang has Postgres take no batch, and say nothing when it is asked for the log, until
+// it is released.
+func (c *Cable) Hang() (release func()) {
+	hung := make(chan struct{})
+	c.hung.Store(&hung)
+	c.Cut.Store(true)
+	return sync.OnceFunc(func() {
+		c.Cut.Store(false)
+		c.hung.Store(nil)
+		close(hung)
+	})
+}
+
 // ReadLog implements ledger.Store.
 func (c *Cable) ReadLog(ctx context.Context, logID, batch int64) (ledger.Open, error) {
+	if hung := c.hung.Load(); hung != nil {
+		select {
+		case <-*hung:
+		case <-ctx.Done():
+			return ledger.Open{}, ctx.Err()
+		}
+	}
 	if c.Cut.Load() {
 		return ledger.Open{}, errCut
 	}

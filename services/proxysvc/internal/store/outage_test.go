@@ -218,6 +218,137 @@ func TestTheOutageAllowance(t *testing.T) {
 	}
 }
 
+// TestTheOutageAllowanceIsForOneOutage has a request of one outage end in the next.
+func TestTheOutageAllowanceIsForOneOutage(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	set := settings
+	set.OutageAllowance, set.OutageWindow = 250, time.Hour
+	w := startReplica(t, db, t.TempDir(), set)
+	<-w.Ready()
+	w.fall(t)
+	first, r1 := admit(t, w.Writer, "k", 100)
+	w.cable.Cut.Store(false)
+	waitFor(t, func() []bool { // until it is back
+		ticket := w.Begin(&ledger.Admission{Request: request("other", ""), Hold: 1})
+		if ticket == nil {
+			return nil
+		}
+		if err := ticket.Settle(t.Context(), settlement(request("other", ""), 0)); err != nil {
+			t.Error(err)
+		}
+		return []bool{true}
+	})
+	w.fall(t)
+	second, r2 := admit(t, w.Writer, "k", 100)
+	if err := first.Settle(t.Context(), settlement(r1, 10)); err != nil {
+		t.Fatal(err)
+	}
+	third, r3 := admit(t, w.Writer, "k", 100) // 10 + 100 + 100
+	if _, err := w.Admit(t.Context(), &ledger.Admission{Request: request("k", "team"), Hold: 100}); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("over the allowance: %v", err)
+	}
+	w.cable.Cut.Store(false)
+	for ticket, r := range map[*ledger.Ticket]ledger.Request{second: r2, third: r3} {
+		if err := ticket.Settle(t.Context(), settlement(r, 50)); err != nil {
+			t.Fatal(err)
+		}
+		rowsOf(t, w.store, r, 1)
+	}
+	w.stop()
+	auditClean(t, w.store)
+}
+
+// TestAnswersEndWhilePostgresSaysNothing has Postgres neither answer nor refuse: the
+// journal takes what ends.
+func TestAnswersEndWhilePostgresSaysNothing(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	w := startReplica(t, db, t.TempDir(), settings)
+	var tickets []*ledger.Ticket
+	var of []ledger.Request
+	for range 20 {
+		ticket, r := admit(t, w.Writer, "k", 10)
+		tickets, of = append(tickets, ticket), append(of, r)
+	}
+	release := w.cable.Hang()
+	// They return while it hangs; otherwise the test would never end.
+	for i, ticket := range tickets {
+		if err := ticket.Settle(t.Context(), settlement(of[i], 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Admit(t.Context(), &ledger.Admission{Request: request("k", "team"), Hold: 1}); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("admitted while Postgres hangs: %v", err)
+	}
+	release()
+	for _, r := range of {
+		rowsOf(t, w.store, r, 1)
+	}
+	w.stop()
+	if a := auditClean(t, w.store); a.Rows != 20 || a.Held != 0 || a.OpenRequests != 0 {
+		t.Errorf("audit = %+v", a)
+	}
+}
+
+// TestASettlementThatFoundNoPlaceIsSettledLater fills the writer's queue.
+func TestASettlementThatFoundNoPlaceIsSettledLater(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	w := startReplica(t, db, t.TempDir(), settings)
+	ticket, r := admit(t, w.Writer, "k", 100)
+	release := w.cable.Hold()
+	for range 1000 { // what finds no place is dropped
+		ticket.Progress(&ledger.Progress{MessageID: "msg_1"})
+	}
+	leave(t, ticket, settlement(r, 42))
+	release()
+	rowsOf(t, w.store, r, 1)
+	w.stop()
+	if a := auditClean(t, w.store); a.Rows != 1 || a.Held != 0 || a.OpenRequests != 0 {
+		t.Errorf("audit = %+v", a)
+	}
+}
+
+// TestAllOfAJournalIsSettledAtOnce finds much more in it than one batch, and does not
+// wait for a heartbeat.
+func TestAllOfAJournalIsSettledAtOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	dir := t.TempDir()
+	j, _, err := journal.Open[ledger.Record](dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 1000
+	for range n / 100 {
+		var records []ledger.Record
+		for range 100 {
+			records = append(records, ledger.Record{By: "dead", Settlement: settlement(request("k", "team"), 1)})
+		}
+		if err := j.Append(records...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	set := called("second", time.Minute)
+	set.Heartbeat = time.Hour
+	w := startReplica(t, db, dir, set)
+	waitFor(t, func() []bool {
+		var rows int
+		if err := db.QueryRow(t.Context(), `select count(*) from spend.spend_logs`).Scan(&rows); err != nil {
+			t.Fatal(err)
+		}
+		return make([]bool, rows/n)
+	})
+	w.stop()
+	if a := auditClean(t, w.store); a.Rows != n || w.found != n {
+		t.Errorf("audit = %+v, found %d", a, w.found)
+	}
+}
+
 func TestTheOutageWindowEnds(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, Schema, Migrations)
