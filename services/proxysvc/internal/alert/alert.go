@@ -73,6 +73,17 @@ func (s *Sender) Warn(w ledger.Warning) {
 	}
 }
 
+// forget takes back that a warning was seen.
+func (s *Sender) forget(w ledger.Warning) {
+	w.Spent = 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[w] && w.Unpriced() {
+		s.unpriced--
+	}
+	delete(s.seen, w)
+}
+
 // Run sends until ctx ends.
 func (s *Sender) Run(ctx context.Context) error {
 	for {
@@ -93,8 +104,12 @@ const attempts = 3
 
 func (s *Sender) deliver(ctx context.Context, w ledger.Warning) error {
 	first, err := s.store.ClaimWarning(ctx, w)
-	if err != nil || !first {
+	if err != nil {
+		s.forget(w) // the next request of the account warns again
 		return err
+	}
+	if !first {
+		return nil
 	}
 	s.due(w)
 	if s.url == "" {

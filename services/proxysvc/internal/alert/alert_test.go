@@ -3,6 +3,7 @@ package alert_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -51,10 +52,16 @@ func TestOneWarningAWindowOverAllReplicas(t *testing.T) {
 			s.Warn(ledger.Warning{Account: ledger.AccountID{Kind: "key", ID: "k"}, Spent: 100, Soft: 90, Window: noon.Add(time.Duration(n/10) * time.Hour)})
 		}
 	}
-	for _, want := range []string{"2026-11-24T12:00:00Z", "2026-11-24T13:00:00Z"} {
-		if body := <-got; body["resets_at"] != want && want == "" || body["id"] != "k" || body["spent_nano_usd"] != "100" || body["event"] != "soft_budget_crossed" {
+	windows := map[any]bool{}
+	for range 2 {
+		body := <-got
+		windows[body["resets_at"]] = true
+		if body["id"] != "k" || body["spent_nano_usd"] != "100" || body["event"] != "soft_budget_crossed" {
 			t.Errorf("the webhook got %v", body)
 		}
+	}
+	if !windows["2026-11-24T12:00:00Z"] || !windows["2026-11-24T13:00:00Z"] {
+		t.Errorf("the webhook heard of the windows that end at %v", windows)
 	}
 	cancel()
 	for range senders {
@@ -64,6 +71,49 @@ func TestOneWarningAWindowOverAllReplicas(t *testing.T) {
 	}
 	if sent.Load() != 2 || len(got) != 0 {
 		t.Errorf("%d were due and %d more were sent, want 2 and none", sent.Load(), len(got))
+	}
+}
+
+// refusing is a store that takes no claim at first.
+type refusing struct {
+	*store.Store
+	left atomic.Int64
+}
+
+func (r *refusing) ClaimWarning(ctx context.Context, w ledger.Warning) (bool, error) {
+	if r.left.Add(-1) >= 0 {
+		return false, errors.New("Postgres is away")
+	}
+	return r.Store.ClaimWarning(ctx, w)
+}
+
+// TestAWarningThatCouldNotBeClaimedComesAgain loses Postgres when a warning comes: the
+// next request of its account warns again.
+func TestAWarningThatCouldNotBeClaimedComesAgain(t *testing.T) {
+	t.Parallel()
+	db := &refusing{Store: store.New(pgtest.New(t, store.Schema, store.Migrations))}
+	db.left.Store(1)
+	due, failed := make(chan ledger.Warning, 10), make(chan struct{}, 10)
+	s := alert.New(db, "", func(w ledger.Warning) { due <- w }, func(string, error) { failed <- struct{}{} })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	warnings := []ledger.Warning{
+		{Account: ledger.AccountID{Kind: "key", ID: "k"}, Spent: 100, Soft: 90, Window: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)},
+		{Account: ledger.AccountID{Kind: ledger.KindModel, ID: "m"}},
+	}
+	for _, w := range warnings {
+		s.Warn(w)
+		<-failed
+		s.Warn(w)
+		if got := <-due; got != w {
+			t.Errorf("due %+v, want %+v", got, w)
+		}
+		db.left.Store(1)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
