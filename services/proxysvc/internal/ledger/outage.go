@@ -73,7 +73,7 @@ func (w *Writer) ride(ctx context.Context, b *Batch) outcome {
 
 // readLog reads the log after a batch that failed. A Postgres that does not answer soon
 // is away: what comes is served meanwhile. Not ok: ctx has ended.
-func (w *Writer) readLog(ctx context.Context, b *Batch) (log Open, err error, ok bool) { //nolint:revive // the error is what was read
+func (w *Writer) readLog(ctx context.Context, b *Batch) (log Open, err error, ok bool) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
