@@ -11,7 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -144,6 +146,51 @@ func TestErrorsHaveTheShapeOfTheirRoute(t *testing.T) {
 // compact takes the spaces out that protojson puts in at random.
 func compact(s string) string { return strings.ReplaceAll(s, ": ", ":") }
 
+// TestAGRPCCallerThatTakesNothingIsStopped revokes the key of a caller that does not read
+// its answer, which is much longer than what gRPC buffers: the request is settled.
+func TestAGRPCCallerThatTakesNothingIsStopped(t *testing.T) {
+	t.Parallel()
+	s := newSuite(t)
+	s.start("keysvc")
+	proxysvc := s.start("proxysvc")
+	plain, ok := answer(t, call(t, http.MethodPost, "http://"+proxysvc.http+"/key/generate", masterKey, `{"team_id":"acme"}`))["key"].(string)
+	if !ok {
+		t.Fatal("no key")
+	}
+	// A window of 64 KiB that does not grow.
+	conn, err := grpc.NewClient(proxysvc.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(64<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+plain)
+	stream, err := proxyv1.NewProxyServiceClient(conn).CreateMessage(ctx, &proxyv1.CreateMessageRequest{
+		AnthropicVersion: "2023-06-01", Body: &httpbody.HttpBody{Data: []byte(
+			`{"model":"claude-opus-5-5","max_tokens":128000,"stream":true,"messages":[{"role":"user","content":"[[sim:huge=3000000;output_tokens=20]]"}]}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil { // and no more
+		t.Fatal(err)
+	}
+	admin := proxyv1.NewProxyServiceClient(proxysvc.dial(t))
+	open := func() int {
+		resp, err := admin.ListOpenRequests(t.Context(), &proxyv1.ListOpenRequestsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(resp.GetOpenRequests())
+	}
+	poll(t, func() bool { // what is left is in the sockets: the proxy has to wait for its caller
+		sent := s.anthropic.Ledger()
+		return len(sent) == 1 && sent[0].Finished && open() == 1
+	})
+	answer(t, call(t, http.MethodPost, "http://"+proxysvc.http+"/key/delete", masterKey, `{"keys":["`+plain+`"]}`))
+	poll(t, func() bool { return open() == 0 })
+}
+
 // TestGRPCCallersUseTheSamePipeline sends a message over gRPC.
 func TestGRPCCallersUseTheSamePipeline(t *testing.T) {
 	t.Parallel()
@@ -185,6 +232,12 @@ func TestGRPCCallersUseTheSamePipeline(t *testing.T) {
 	}
 	if _, _, err := send(`{"model":"no-such-model","max_tokens":1}`); status.Code(err) != codes.NotFound {
 		t.Errorf("an unknown model: %v, want NotFound", err)
+	}
+	counted, err := client.CountTokens(t.Context(), &proxyv1.CountTokensRequest{
+		AnthropicVersion: "2023-06-01", Body: &httpbody.HttpBody{Data: []byte(`{"model":"claude-haiku-4-5","messages":[{"role":"user","content":"Hi"}]}`)},
+	})
+	if err != nil || !strings.Contains(string(counted.GetBody().GetData()), `"input_tokens":`) {
+		t.Errorf("counted %s, %v", counted.GetBody().GetData(), err)
 	}
 	models, err := client.ListModels(t.Context(), &proxyv1.ListModelsRequest{})
 	if err != nil || len(models.GetModels()) == 0 {

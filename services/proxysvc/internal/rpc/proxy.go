@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/api/httpbody"
@@ -108,9 +109,7 @@ func (p *Proxy) settled(ctx context.Context, userID string, sure time.Time) (led
 // CreateMessage implements ProxyService.
 func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.ServerStreamingServer[proxyv1.CreateMessageResponse]) error {
 	c := call(stream.Context(), "/v1/messages", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
-	sink := &sink{send: func(b *httpbody.HttpBody) error {
-		return stream.Send(&proxyv1.CreateMessageResponse{Body: b})
-	}}
+	sink := newSink(func(b *httpbody.HttpBody) error { return stream.Send(&proxyv1.CreateMessageResponse{Body: b}) })
 	err := p.svc.CreateMessage(stream.Context(), c, sink)
 	if sink.status != "" {
 		stream.SetTrailer(metadata.Pairs("x-http-status", sink.status))
@@ -122,10 +121,10 @@ func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.Serve
 func (p *Proxy) CountTokens(ctx context.Context, r *proxyv1.CountTokensRequest) (*proxyv1.CountTokensResponse, error) {
 	c := call(ctx, "/v1/messages/count_tokens", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
 	resp := &proxyv1.CountTokensResponse{}
-	err := p.svc.CountTokens(ctx, c, &sink{send: func(b *httpbody.HttpBody) error {
+	err := p.svc.CountTokens(ctx, c, newSink(func(b *httpbody.HttpBody) error {
 		resp.Body = b
 		return nil
-	}})
+	}))
 	if err != nil {
 		return nil, toFault(err)
 	}
@@ -200,12 +199,24 @@ func fromOf(ctx context.Context) netip.Addr {
 // sink passes an answer on over gRPC.
 type sink struct {
 	send        func(*httpbody.HttpBody) error
+	stopped     chan struct{}
+	stop        sync.Once
 	contentType string
 	status      string
 }
 
-// Stop implements proxy.Sink: the stream ends with its context.
-func (s *sink) Stop() {}
+func newSink(send func(*httpbody.HttpBody) error) *sink {
+	return &sink{send: send, stopped: make(chan struct{})}
+}
+
+// stopGrace is how long a caller that takes nothing may hold up the end of a request
+// that was stopped, as over HTTP.
+const stopGrace = 2 * time.Second
+
+var errTakesNothing = errors.New("the caller takes nothing of its answer")
+
+// Stop implements proxy.Sink.
+func (s *sink) Stop() { s.stop.Do(func() { close(s.stopped) }) }
 
 // Start implements proxy.Sink.
 func (s *sink) Start(status int, h proxy.Header) error {
@@ -214,9 +225,23 @@ func (s *sink) Start(status int, h proxy.Header) error {
 	return nil
 }
 
-// Write implements proxy.Sink. The bytes are copied: gRPC keeps them.
+// Write implements proxy.Sink. The bytes are copied: gRPC keeps them. A caller that takes
+// nothing is left waiting when the request was stopped: its stream ends with the method.
 func (s *sink) Write(p []byte) error {
-	return s.send(&httpbody.HttpBody{ContentType: s.contentType, Data: append([]byte(nil), p...)})
+	body := &httpbody.HttpBody{ContentType: s.contentType, Data: append([]byte(nil), p...)}
+	sent := make(chan error, 1)
+	go func() { sent <- s.send(body) }()
+	select {
+	case err := <-sent:
+		return err
+	case <-s.stopped:
+	}
+	select {
+	case err := <-sent:
+		return err
+	case <-time.After(stopGrace):
+		return errTakesNothing
+	}
 }
 
 // toFault gives an answer of ours the kind that gRPC callers act on.
