@@ -16,19 +16,7 @@ func parse(head []byte) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines := strings.Count(rest, "\n")
-	h, values := make(http.Header, lines), make([]string, 0, lines)
-	for rest != "\r\n" {
-		line, rest, _ = strings.Cut(rest, "\r\n")
-		name, value, _ := strings.Cut(line, ":")
-		name, value = textproto.CanonicalMIMEHeaderKey(name), strings.Trim(value, " \t")
-		if before := h[name]; before != nil {
-			h[name] = append(before, value)
-			continue
-		}
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
-	}
+	h := Header(strings.TrimSuffix(rest, "\r\n"))
 	req := &http.Request{
 		Method: http.MethodPost, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: h, Host: h.Get("Host"), RequestURI: target,
@@ -39,4 +27,24 @@ func parse(head []byte) (*http.Request, error) {
 	}
 	req.ContentLength, err = strconv.ParseInt(h.Get("Content-Length"), 10, 64)
 	return req, err
+}
+
+// Header makes a header of lines, each NAME:VALUE with CRLF behind it, as net/http reads
+// them. It does not look whether a name or a value has characters that it may not have.
+func Header(lines string) http.Header {
+	n := strings.Count(lines, "\n")
+	h, values := make(http.Header, n), make([]string, 0, n)
+	for lines != "" {
+		var line string
+		line, lines, _ = strings.Cut(lines, "\r\n")
+		name, value, _ := strings.Cut(line, ":")
+		name, value = textproto.CanonicalMIMEHeaderKey(name), strings.Trim(value, " \t")
+		if before := h[name]; before != nil {
+			h[name] = append(before, value)
+			continue
+		}
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	return h
 }

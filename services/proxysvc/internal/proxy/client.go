@@ -24,27 +24,28 @@ func (k *Key) claims(model string) []ledger.Claim {
 }
 
 // clientHeaders are the headers by which agents and LiteLLM's clients name what
-// they do, and what each is called on the ledger.
-var clientHeaders = map[string]string{
-	"X-Claude-Code-Session-Id": "session_id",
-	"X-Session-Id":             "session_id",
-	"X-Litellm-Session-Id":     "session_id",
-	"X-Litellm-Trace-Id":       "trace_id",
-	"X-Litellm-Call-Id":        "call_id",
-	"X-Client-Request-Id":      "client_request_id",
-	"X-Litellm-End-User-Id":    "end_user",
-	"X-Litellm-Customer-Id":    "end_user",
-	"X-App":                    "app",
-	"X-Stainless-Retry-Count":  "retry_count",
-	"X-Stainless-Lang":         "sdk_lang",
+// they do, and what each is called on the ledger. Of those that mean the same the
+// first counts.
+var clientHeaders = []struct{ header, name string }{
+	{"X-Claude-Code-Session-Id", "session_id"},
+	{"X-Session-Id", "session_id"},
+	{"X-Litellm-Session-Id", "session_id"},
+	{"X-Litellm-Trace-Id", "trace_id"},
+	{"X-Litellm-Call-Id", "call_id"},
+	{"X-Client-Request-Id", "client_request_id"},
+	{"X-Litellm-End-User-Id", "end_user"},
+	{"X-Litellm-Customer-Id", "end_user"},
+	{"X-App", "app"},
+	{"X-Stainless-Retry-Count", "retry_count"},
+	{"X-Stainless-Lang", "sdk_lang"},
 }
 
 // clientFacts are the ids and agent headers that a client sent.
 func clientFacts(h Header, user string) map[string]string {
 	facts := map[string]string{}
-	for header, name := range clientHeaders {
-		if v := h.Get(header); v != "" {
-			facts[name] = v
+	for _, c := range clientHeaders {
+		if v := h.Get(c.header); v != "" && facts[c.name] == "" {
+			facts[c.name] = v
 		}
 	}
 	if user != "" {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -110,8 +111,8 @@ func (r *run) tell() {
 }
 
 // throwAway books a request whose upstream was called beside an admission that
-// failed. An answer is read until its prompt was counted, and no further; nil: none
-// came.
+// failed. A stream is read until its prompt was counted, which OpenAI's say at their end
+// only. Nil: no answer came, or it was an error.
 func (r *run) throwAway(ctx context.Context, resp *UpstreamResponse) {
 	status := ledger.Failed
 	if resp != nil {
@@ -126,17 +127,11 @@ func (r *run) throwAway(ctx context.Context, resp *UpstreamResponse) {
 	_ = r.settle(ctx, status, nil) // nothing more can be done: Postgres and the journal are away
 }
 
-// countPrompt reads an answer until it says what its prompt was counted to.
+// countPrompt reads a stream until it says what its prompt was counted to.
 func (r *run) countPrompt(resp *UpstreamResponse) {
 	r.meter = r.call.API.newMeter(int64(len(r.call.Body))/4, false)
-	if !resp.streamed() {
-		body, err := readWhole(resp)
-		if err != nil {
-			r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
-			return
-		}
-		r.meter.Body(body)
-		return
+	if r.decoder, r.opaque = newDecoder(resp.Header.Get("Content-Encoding")); r.decoder != nil {
+		defer r.decoder.Close()
 	}
 	s := &stream{run: r, split: sse.NewSplitter(maxEvent)}
 	buf := make([]byte, 4<<10)
@@ -219,7 +214,7 @@ const (
 
 // failed passes an upstream's error on, unless our own credential caused it.
 func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	body, err := readWhole(resp, maxErrorBody)
 	if err != nil {
 		return r.unanswered(ctx, err)
 	}
@@ -235,7 +230,7 @@ func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 
 // whole passes on an answer that is not streamed, once it is on the ledger.
 func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := readWhole(resp)
+	body, err := readWhole(resp, maxAnswer)
 	if err != nil {
 		r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
 		return r.unanswered(ctx, err)
@@ -253,10 +248,15 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	return reply(sink, resp.Status, h, body)
 }
 
-// readWhole reads a body to its end. What it has read comes with an error, too.
-func readWhole(resp *UpstreamResponse) ([]byte, error) {
+// readWhole reads a body of at most so many bytes to its end: one that is cut off must
+// not look whole. What it has read comes with an error, too.
+func readWhole(resp *UpstreamResponse, most int64) ([]byte, error) {
 	if resp.Length <= 0 || resp.Length > 1<<20 {
-		return io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+		if err == nil && int64(len(body)) > most {
+			err = fmt.Errorf("the upstream's answer has over %d bytes", most)
+		}
+		return body, err
 	}
 	buf := make([]byte, resp.Length)
 	n, err := io.ReadFull(resp.Body, buf)

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"io"
 	"slices"
 	"strings"
 )
@@ -31,7 +30,7 @@ func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
 	if resp.Status == 401 || resp.Status == 403 {
 		return errCredential(resp.Status)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	body, err := readWhole(resp, maxErrorBody)
 	if err != nil {
 		return errUpstream(err)
 	}

@@ -7,11 +7,10 @@ import (
 // plan is where a request may go, in which order, and how often it may be sent
 // again.
 type plan struct {
-	groups   []group
-	at       int            // the group that is tried now
-	retries  int            // left in it
-	tries    map[string]int // by deployment
-	attempts int            // over all
+	groups  []group
+	at      int            // the group that is tried now
+	retries int            // left in it
+	tries   map[string]int // by deployment
 }
 
 // group is one model name's deployments, as the session prefers them.
@@ -80,7 +79,6 @@ func (p *plan) next(now time.Time) (d target, ok bool, until time.Time) {
 	}
 	if ok {
 		p.tries[d.ID]++
-		p.attempts++
 	}
 	return d, ok, until
 }

@@ -134,7 +134,7 @@ func (r *run) follow(ctx context.Context) (tokens int64, err error) {
 	case err != nil:
 		return 0, errOverloaded(err)
 	}
-	d, ok := r.table.holder(thread.ModelID, r.plan.all())
+	d, ok := holder(thread.ModelID, r.plan.all())
 	if !ok {
 		return 0, errThread(r.req.Previous, "lives at a deployment that does not serve this model any more; start a new one")
 	}

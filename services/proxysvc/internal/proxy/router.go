@@ -170,7 +170,7 @@ func score(d target, session string) float64 {
 }
 
 // holder finds the deployment of an id among all that speak for a provider.
-func (t *table) holder(id string, among []target) (target, bool) {
+func holder(id string, among []target) (target, bool) {
 	i := slices.IndexFunc(among, func(d target) bool { return d.ID == id })
 	if i < 0 {
 		return target{}, false

@@ -29,7 +29,7 @@ func space(b []byte, i int) int {
 	return i
 }
 
-// validValue returns the end of the value that begins at i; 0: there is none. So do
+// value returns the end of the value that begins at i; 0: there is none. So do
 // the others.
 func (v validator) value(b []byte, i, depth int) int {
 	if i >= len(b) || depth > deepestJSON {

@@ -149,13 +149,13 @@ type answer struct {
 	stop    func() bool // takes back that ctx closes the connection
 	writing chan error  // tells when the body was written; nil: it was
 	last    bool        // the connection carries no other request
-	over    bool
+	end     error       // what whoever reads on is told; nil: it is not over
 }
 
 // Read implements io.Reader.
 func (a *answer) Read(p []byte) (int, error) {
-	if a.over {
-		return 0, io.EOF
+	if a.end != nil {
+		return 0, a.end
 	}
 	n, err := a.body.Read(p)
 	switch {
@@ -170,8 +170,8 @@ func (a *answer) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (a *answer) Close() error {
-	if !a.over {
-		a.drop() // the rest of the answer would be in the way
+	if a.end == nil {
+		a.drop(http.ErrBodyReadAfterClose) // the rest of the answer would be in the way
 	}
 	return nil
 }
@@ -187,16 +187,16 @@ func (a *answer) finish() {
 		}
 	}
 	if a.last || !written || a.conn.in.Buffered() > 0 || !a.stop() {
-		a.drop()
+		a.drop(io.EOF)
 		return
 	}
-	a.over = true
+	a.end = io.EOF
 	a.pool.put(a.conn)
 }
 
 // drop closes the connection. After it the request's body is nobody's.
-func (a *answer) drop() {
-	a.over = true
+func (a *answer) drop(end error) {
+	a.end = end
 	a.stop()
 	a.conn.Close() // nothing is lost
 	if a.writing != nil {
@@ -206,9 +206,9 @@ func (a *answer) drop() {
 
 // fail ends an answer that broke, and says why.
 func (a *answer) fail(err error) error {
-	a.drop()
 	if a.ctx.Err() != nil {
-		return context.Cause(a.ctx)
+		err = context.Cause(a.ctx)
 	}
+	a.drop(err)
 	return err
 }

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/textproto"
 	"strconv"
 	"strings"
+
+	"github.com/proliferate-ai/llm-proxy/kit/serve/lean"
 )
 
 // readPlain reads the beginning of an answer that any client reads alike, as
@@ -30,7 +31,7 @@ func readPlain(in *bufio.Reader) *http.Response {
 		return nil
 	}
 	h, length := plainHeader(rest)
-	if h == nil || length < 0 {
+	if h == nil {
 		return nil
 	}
 	in.Discard(end + 4) //nolint:errcheck // it was peeked at
@@ -55,38 +56,30 @@ func plainStatus(line string) (status int, ok bool) {
 	return status, err == nil && status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
+// changing are the headers that change how the answer, or its connection, is to be read.
+var changing = [...]string{"Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma"}
+
 // plainHeader reads header lines. Nil: one of them is odd, or changes how the answer
 // is to be read.
 func plainHeader(lines string) (h http.Header, length int64) {
-	n := strings.Count(lines, "\n")
-	h, values := make(http.Header, n), make([]string, 0, n)
-	length = -1
-	for lines != "" {
-		var line string
-		line, lines, _ = strings.Cut(lines, "\r\n")
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !plain([]byte(line)) || !isToken(name) {
+	for line := range strings.SplitSeq(strings.TrimSuffix(lines, "\r\n"), "\r\n") {
+		if name, _, ok := strings.Cut(line, ":"); !ok || !isToken(name) || !plain([]byte(line)) {
 			return nil, 0
 		}
-		name, value = textproto.CanonicalMIMEHeaderKey(name), strings.Trim(value, " \t")
-		switch name {
-		case "Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma":
+	}
+	h = lean.Header(lines)
+	for _, name := range changing {
+		if h[name] != nil {
 			return nil, 0
-		case "Content-Length":
-			var err error
-			if length >= 0 || value == "" || value[0] == '+' || value[0] == '-' {
-				return nil, 0
-			}
-			if length, err = strconv.ParseInt(value, 10, 64); err != nil {
-				return nil, 0
-			}
 		}
-		if before := h[name]; before != nil {
-			h[name] = append(before, value)
-			continue
-		}
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	lengths := h["Content-Length"]
+	if len(lengths) != 1 || strings.Trim(lengths[0], "0123456789") != "" {
+		return nil, 0
+	}
+	length, err := strconv.ParseInt(lengths[0], 10, 64)
+	if err != nil {
+		return nil, 0
 	}
 	return h, length
 }
