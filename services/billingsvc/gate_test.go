@@ -20,23 +20,17 @@ type switchboard struct {
 	keysvcv1.UnimplementedTeamServiceServer
 	status chan keysvcv1.TeamStatus // as it was set
 	calls  int
-	team   keysvcv1.Team
-}
-
-func (s *switchboard) GetTeam(_ context.Context, req *keysvcv1.GetTeamRequest) (*keysvcv1.GetTeamResponse, error) {
-	if req.GetTeamId() != "acme" {
-		return nil, status.Error(codes.NotFound, "no such team")
-	}
-	return &keysvcv1.GetTeamResponse{Team: &keysvcv1.Team{Status: s.team.GetStatus(), StatusReason: s.team.GetStatusReason()}}, nil
 }
 
 func (s *switchboard) SetTeamStatus(_ context.Context, req *keysvcv1.SetTeamStatusRequest) (*keysvcv1.SetTeamStatusResponse, error) {
 	if s.calls++; s.calls == 1 {
 		return nil, status.Error(codes.Unavailable, "lost")
 	}
-	s.team.Status, s.team.StatusReason = req.GetStatus(), req.GetReason()
+	if req.GetTeamId() != "acme" {
+		return nil, status.Error(codes.NotFound, "no such team")
+	}
 	s.status <- req.GetStatus()
-	return &keysvcv1.SetTeamStatusResponse{}, nil
+	return &keysvcv1.SetTeamStatusResponse{GateGeneration: req.GetGateGeneration()}, nil
 }
 
 func switchboardAt(t *testing.T) (*switchboard, string) {
@@ -45,7 +39,7 @@ func switchboardAt(t *testing.T) (*switchboard, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &switchboard{status: make(chan keysvcv1.TeamStatus, 10), team: keysvcv1.Team{Status: keysvcv1.TeamStatus_TEAM_STATUS_ACTIVE}}
+	s := &switchboard{status: make(chan keysvcv1.TeamStatus, 10)}
 	server := grpc.NewServer()
 	keysvcv1.RegisterTeamServiceServer(server, s)
 	go server.Serve(lis) //nolint:errcheck // it ends with Stop

@@ -630,9 +630,14 @@ type SetTeamStatusRequest struct {
 	TeamId string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
 	Status TeamStatus             `protobuf:"varint,2,opt,name=status,proto3,enum=keysvc.v1.TeamStatus" json:"status,omitempty"`
 	// Shown to the user whose request is refused. Empty: a text by status.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Set by billing, which counts the changes of a team's gate from 1: a change that
+	// is older than one that was heard changes nothing, and neither does a call while
+	// the team is blocked, which is FAILED_PRECONDITION. 0: an administrator asks, whose
+	// word always counts.
+	GateGeneration int64 `protobuf:"varint,4,opt,name=gate_generation,json=gateGeneration,proto3" json:"gate_generation,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SetTeamStatusRequest) Reset() {
@@ -686,13 +691,23 @@ func (x *SetTeamStatusRequest) GetReason() string {
 	return ""
 }
 
+func (x *SetTeamStatusRequest) GetGateGeneration() int64 {
+	if x != nil {
+		return x.GateGeneration
+	}
+	return 0
+}
+
 type SetTeamStatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Team  *Team                  `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
 	// Revision of the change: a watcher that has seen it follows the new status.
-	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The newest change of the gate that billing has told of; 0: none. Above the one
+	// that was sent: that one was not followed.
+	GateGeneration int64 `protobuf:"varint,3,opt,name=gate_generation,json=gateGeneration,proto3" json:"gate_generation,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SetTeamStatusResponse) Reset() {
@@ -735,6 +750,13 @@ func (x *SetTeamStatusResponse) GetTeam() *Team {
 func (x *SetTeamStatusResponse) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *SetTeamStatusResponse) GetGateGeneration() int64 {
+	if x != nil {
+		return x.GateGeneration
 	}
 	return 0
 }
@@ -787,14 +809,16 @@ const file_keysvc_v1_team_service_proto_rawDesc = "" +
 	"\x12DeleteTeamResponse\x12#\n" +
 	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12!\n" +
 	"\frevoked_keys\x18\x02 \x01(\x03R\vrevokedKeys\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"v\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\x9f\x01\n" +
 	"\x14SetTeamStatusRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12-\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x15.keysvc.v1.TeamStatusR\x06status\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"X\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
+	"\x0fgate_generation\x18\x04 \x01(\x03R\x0egateGeneration\"\x81\x01\n" +
 	"\x15SetTeamStatusResponse\x12#\n" +
 	"\x04team\x18\x01 \x01(\v2\x0f.keysvc.v1.TeamR\x04team\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision2\x88\x05\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12'\n" +
+	"\x0fgate_generation\x18\x03 \x01(\x03R\x0egateGeneration2\x88\x05\n" +
 	"\vTeamService\x12i\n" +
 	"\n" +
 	"EnsureTeam\x12\x1c.keysvc.v1.EnsureTeamRequest\x1a\x1d.keysvc.v1.EnsureTeamResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\x1a\x13/v1/teams/{team_id}\x12]\n" +

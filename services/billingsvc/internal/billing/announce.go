@@ -21,9 +21,11 @@ type Announcement struct {
 
 // Keys is keysvc, which tells every proxy.
 type Keys interface {
-	// SetStatus sets a team's gate. ErrBlocked when an administrator has
-	// stopped the team, which is left alone. NotFound when it is not known.
-	SetStatus(ctx context.Context, teamID string, s Status, reason string) error
+	// SetGate tells of a team's gate and returns the newest generation of it that
+	// keysvc has heard of: if it is above this one, this one was not followed.
+	// ErrBlocked when an administrator has stopped the team, which is left alone.
+	// NotFound when it is not known.
+	SetGate(ctx context.Context, a Announcement) (newest int64, err error)
 }
 
 // ErrBlocked means that an administrator has stopped the team.
@@ -37,6 +39,10 @@ type Announcer interface {
 	// Announced records that keysvc has heard of a generation. A newer one
 	// stays due.
 	Announced(ctx context.Context, a Announcement, again time.Time, note string) error
+	// AnnouncedBefore records that keysvc has heard of a generation that billing does
+	// not know, since it was restored to before it: the team's gate counts on from
+	// there, and is due at now.
+	AnnouncedBefore(ctx context.Context, teamID string, generation int64, now time.Time) error
 	// AnnounceFailed records why it has not, and makes the team due again.
 	AnnounceFailed(ctx context.Context, a Announcement, again time.Time, note string) error
 	// DueGates lists teams whose gate disagrees with its balance or the time.
@@ -88,9 +94,11 @@ func (s *Service) Announce(ctx context.Context) (more bool, err error) {
 func (s *Service) announce(ctx context.Context, a Announcement) error {
 	call, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	err := s.keys.SetStatus(call, a.TeamID, a.Gate.Status(), a.Gate.Reason)
+	newest, err := s.keys.SetGate(call, a)
 	now := s.now()
 	switch {
+	case err == nil && newest > a.Generation:
+		return s.store.AnnouncedBefore(ctx, a.TeamID, newest, now)
 	case err == nil:
 		return s.store.Announced(ctx, a, now.Add(announceAgain), "")
 	case errors.Is(err, ErrBlocked):

@@ -27,25 +27,15 @@ var statuses = map[billing.Status]keysvcv1.TeamStatus{
 	billing.StatusSuspended: keysvcv1.TeamStatus_TEAM_STATUS_SUSPENDED,
 }
 
-// SetStatus sets a team's gate. It looks first, and leaves a team alone that an
-// administrator has stopped: billing must not open what it did not close.
-func (c *Client) SetStatus(ctx context.Context, teamID string, s billing.Status, reason string) error {
-	found, err := c.api.GetTeam(ctx, &keysvcv1.GetTeamRequest{TeamId: teamID})
+// SetGate implements billing.Keys.
+func (c *Client) SetGate(ctx context.Context, a billing.Announcement) (newest int64, err error) {
+	resp, err := c.api.SetTeamStatus(ctx, &keysvcv1.SetTeamStatusRequest{
+		TeamId: a.TeamID, Status: statuses[a.Gate.Status()], Reason: a.Gate.Reason, GateGeneration: a.Generation,
+	})
 	if err != nil {
-		return faultOf(err)
+		return 0, faultOf(err)
 	}
-	team := found.GetTeam()
-	switch {
-	case team.GetStatus() == keysvcv1.TeamStatus_TEAM_STATUS_BLOCKED:
-		return billing.ErrBlocked
-	case team.GetStatus() == statuses[s] && (reason == "" || team.GetStatusReason() == reason):
-		return nil
-	}
-	_, err = c.api.SetTeamStatus(ctx, &keysvcv1.SetTeamStatusRequest{TeamId: teamID, Status: statuses[s], Reason: reason})
-	if err != nil {
-		return faultOf(err)
-	}
-	return nil
+	return resp.GetGateGeneration(), nil
 }
 
 // faultOf keeps what the announcer acts on. Any other status is about us and
@@ -54,6 +44,8 @@ func faultOf(err error) error {
 	switch status.Code(err) {
 	case codes.NotFound:
 		return fault.Wrap(fault.NotFound, err, "keysvc does not know the team")
+	case codes.FailedPrecondition:
+		return billing.ErrBlocked
 	case codes.Canceled:
 		return err
 	default:

@@ -12,27 +12,32 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
+	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/store"
 )
 
 // phone is a keysvc that remembers what it was told and may be out of order.
 type phone struct {
 	mu   sync.Mutex
 	said []string
+	gens []int64 // of what was said
+	seen int64   // the newest generation that was heard of
 	err  error
 	ring func() // what happens while it listens; nil: nothing
 }
 
-func (p *phone) SetStatus(_ context.Context, team string, s billing.Status, reason string) error {
+func (p *phone) SetGate(_ context.Context, a billing.Announcement) (int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		return p.err
+		return 0, p.err
 	}
-	p.said = append(p.said, team+" "+string(s)+" "+reason)
+	p.seen = max(p.seen, a.Generation)
+	p.said = append(p.said, a.TeamID+" "+string(a.Gate.Status())+" "+a.Gate.Reason)
+	p.gens = append(p.gens, a.Generation)
 	if p.ring != nil {
 		p.ring()
 	}
-	return nil
+	return p.seen, nil
 }
 
 func (p *phone) heard() []string {
@@ -265,5 +270,35 @@ func TestAnOlderAcknowledgementDoesNotHideANewerState(t *testing.T) {
 	b.announce()
 	if said := keysvc.heard(); len(said) != 2 || said[1] != "acme active " {
 		t.Errorf("keysvc heard %v, want active at last", said)
+	}
+}
+
+// Billing is restored to before changes that keysvc has heard of: it counts on from
+// there, so that keysvc follows it again.
+func TestARestoredGateCountsOnFromWhatKeysvcHeard(t *testing.T) {
+	t.Parallel()
+	b, keysvc := gated(t, 10)
+	keysvc.seen = 7
+	b.ledger.add(1, "acme", 50)
+	b.sync()
+	b.announce()
+	if got := b.balance("acme"); got.Generation != 8 || got.Announced != 0 {
+		t.Errorf("gate = %+v, want generation 8, not announced", got.Gate)
+	}
+	b.announce()
+	if got := b.balance("acme"); got.Generation != 8 || got.Announced != 8 {
+		t.Errorf("gate = %+v, want generation 8 announced", got.Gate)
+	}
+	if diff := cmp.Diff([]int64{1, 8}, keysvc.gens); diff != "" {
+		t.Errorf("generations that were told (-want +got):\n%s", diff)
+	}
+	// Another replica has told of generation 9 meanwhile, which is in the books: the
+	// older one that comes late moves nothing.
+	b.report("acme", billing.Sighting{Balance: 1000})
+	if err := store.New(b.pool).AnnouncedBefore(t.Context(), "acme", 9, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.balance("acme"); got.Generation != 9 {
+		t.Errorf("gate = %+v, want generation 9 as it was", got.Gate)
 	}
 }

@@ -174,6 +174,20 @@ func (s *Store) Announced(ctx context.Context, a billing.Announcement, again tim
 		where team_id = @team_id`, a, again, note)
 }
 
+// AnnouncedBefore counts a gate on from a generation that keysvc has heard of, if it
+// is behind it.
+func (s *Store) AnnouncedBefore(ctx context.Context, teamID string, generation int64, now time.Time) error {
+	_, err := s.db.Exec(ctx, `
+		update billing.balances
+		set gate_generation = @generation + 1, announce_due_at = @now
+		where team_id = @team_id and gate_generation < @generation`,
+		pgx.StrictNamedArgs{"team_id": teamID, "generation": generation, "now": now})
+	if err != nil {
+		return fmt.Errorf("count the gate of %s on: %w", teamID, err)
+	}
+	return nil
+}
+
 // AnnounceFailed records why keysvc has not heard of a generation.
 func (s *Store) AnnounceFailed(ctx context.Context, a billing.Announcement, again time.Time, note string) error {
 	return s.answered(ctx, `

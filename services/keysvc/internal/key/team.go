@@ -14,9 +14,11 @@ type Team struct {
 	Metadata     json.RawMessage `json:"metadata"` // an object, never nil
 	Status       Status          `json:"status"`
 	StatusReason string          `json:"status_reason"`
-	CreatedAt    time.Time       `json:"created_at"`
-	UpdatedAt    time.Time       `json:"updated_at"`
-	DeletedAt    *time.Time      `json:"deleted_at"` // nil: it was not
+	// GateGeneration is the newest change of the gate that billing has told of.
+	GateGeneration int64      `json:"-"`
+	CreatedAt      time.Time  `json:"created_at"`
+	UpdatedAt      time.Time  `json:"updated_at"`
+	DeletedAt      *time.Time `json:"deleted_at"` // nil: it was not
 }
 
 // Status is a team's gate.

@@ -111,10 +111,14 @@ type StatusRequest struct {
 	TeamID string
 	Status Status
 	Reason string // what a user whose request is refused reads
+	// Generation counts billing's changes of the team's gate; zero: an administrator
+	// asks.
+	Generation int64
 }
 
 // SetTeamStatus opens or closes the team's gate and returns the revision from
-// which on watchers follow it.
+// which on watchers follow it. Billing's changes are followed in their order, and
+// not while the team is blocked: billing must not open what it did not close.
 func (s *Service) SetTeamStatus(ctx context.Context, by Caller, r StatusRequest) (Team, int64, error) {
 	text, ok := r.Status.reason()
 	if !ok {
@@ -124,6 +128,9 @@ func (s *Service) SetTeamStatus(ctx context.Context, by Caller, r StatusRequest)
 		if err != nil {
 			return Team{}, 0, err
 		}
+	}
+	if r.Generation < 0 {
+		return Team{}, 0, fault.Errorf(fault.Invalid, "gate_generation is negative")
 	}
 	if r.Reason != "" && r.Status != Active {
 		text = r.Reason
@@ -137,11 +144,24 @@ func (s *Service) SetTeamStatus(ctx context.Context, by Caller, r StatusRequest)
 		if team, err = lockTeam(ctx, tx, r.TeamID); err != nil {
 			return err
 		}
-		if team.Status == r.Status && team.StatusReason == text {
+		before := team
+		switch {
+		case r.Generation > 0 && team.Status == Blocked:
+			return fault.Errorf(fault.Precondition, "team %s is blocked by an administrator, who has to unblock it", r.TeamID)
+		case r.Generation > 0 && r.Generation < team.GateGeneration:
 			revision, err = tx.Revision(ctx)
 			return err
 		}
-		before := team
+		team.GateGeneration = max(team.GateGeneration, r.Generation)
+		if team.Status == r.Status && team.StatusReason == text {
+			if team.GateGeneration > before.GateGeneration {
+				if err := tx.UpdateTeam(ctx, team); err != nil {
+					return err
+				}
+			}
+			revision, err = tx.Revision(ctx)
+			return err
+		}
 		team.Status, team.StatusReason, team.UpdatedAt = r.Status, text, s.now()
 		revision, err = setStatus(ctx, tx, by, before, team)
 		return err

@@ -96,13 +96,13 @@ func (s *TeamServer) DeleteTeam(ctx context.Context, req *keysv1.DeleteTeamReque
 // SetTeamStatus implements TeamService.
 func (s *TeamServer) SetTeamStatus(ctx context.Context, req *keysv1.SetTeamStatusRequest) (*keysv1.SetTeamStatusResponse, error) {
 	t, revision, err := s.svc.SetTeamStatus(ctx, caller(ctx), key.StatusRequest{
-		TeamID: req.GetTeamId(), Status: statusFrom(req.GetStatus()), Reason: req.GetReason(),
+		TeamID: req.GetTeamId(), Status: statusFrom(req.GetStatus()), Reason: req.GetReason(), Generation: req.GetGateGeneration(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	team, err := teamTo(t)
-	return &keysv1.SetTeamStatusResponse{Team: team, Revision: revision}, err
+	return &keysv1.SetTeamStatusResponse{Team: team, Revision: revision, GateGeneration: t.GateGeneration}, err
 }
 
 func teamTo(t key.Team) (*keysv1.Team, error) {

@@ -12,7 +12,8 @@ import (
 
 // teamColumns fill a key.Team.
 const teamColumns = `team_id, team_alias, models, max_budget_nano_usd, rpm_limit, tpm_limit,
-	max_parallel_requests, budget_duration, finer, metadata, status, status_reason, created_at, updated_at, deleted_at`
+	max_parallel_requests, budget_duration, finer, metadata, status, status_reason, gate_generation,
+	created_at, updated_at, deleted_at`
 
 // Team implements key.Store.
 func (s *Store) Team(ctx context.Context, teamID string) (key.Team, error) {
@@ -96,7 +97,7 @@ func (t tx) InsertTeam(ctx context.Context, team key.Team) (key.Insertion, error
 		with team as (
 			insert into keys.teams (`+teamColumns+`)
 			values (@team_id, @team_alias, @models, @max_budget_nano_usd, @rpm_limit, @tpm_limit,
-				@max_parallel_requests, @budget_duration, @finer, @metadata, @status, @status_reason,
+				@max_parallel_requests, @budget_duration, @finer, @metadata, @status, @status_reason, @gate_generation,
 				@created_at, @updated_at, @deleted_at)
 			on conflict (team_id) do nothing
 			returning team_id
@@ -121,7 +122,8 @@ func teamArgs(team key.Team) pgx.StrictNamedArgs {
 		"max_budget_nano_usd": team.MaxBudgetNanoUSD, "rpm_limit": team.RPMLimit, "tpm_limit": team.TPMLimit,
 		"max_parallel_requests": team.MaxParallelRequests, "budget_duration": team.BudgetDuration, "finer": team.Finer,
 		"metadata": team.Metadata, "status": team.Status, "status_reason": team.StatusReason,
-		"created_at": team.CreatedAt, "updated_at": team.UpdatedAt, "deleted_at": team.DeletedAt,
+		"gate_generation": team.GateGeneration,
+		"created_at":      team.CreatedAt, "updated_at": team.UpdatedAt, "deleted_at": team.DeletedAt,
 	}
 }
 
@@ -139,7 +141,7 @@ func (t tx) UpdateTeam(ctx context.Context, team key.Team) error {
 	_, err := t.Exec(ctx, `
 		update keys.teams
 		set (`+teamColumns+`) = row(@team_id, @team_alias, @models, @max_budget_nano_usd, @rpm_limit, @tpm_limit,
-			@max_parallel_requests, @budget_duration, @finer, @metadata, @status, @status_reason,
+			@max_parallel_requests, @budget_duration, @finer, @metadata, @status, @status_reason, @gate_generation,
 			@created_at, @updated_at, @deleted_at)
 		where team_id = @team_id`, teamArgs(team))
 	if err != nil {

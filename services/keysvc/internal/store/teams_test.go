@@ -100,3 +100,49 @@ func TestTheGateStopsAndOpens(t *testing.T) {
 	_, _, err = b.SetTeamStatus(t.Context(), admin, key.StatusRequest{TeamID: "org-1"})
 	wantFault(t, err, fault.Invalid, "status is required: active, blocked, exhausted or suspended")
 }
+
+// TestTheGateFollowsBillingInOrder tells of changes that come late, and of one while an
+// administrator has the team blocked.
+func TestTheGateFollowsBillingInOrder(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	b.issue(t, "sess-1", "")
+	for n, step := range []struct {
+		generation         int64
+		status, want       key.Status
+		revision, gateThen int64
+		fault              bool
+	}{
+		{2, key.Exhausted, key.Exhausted, 1, 2, false},
+		{1, key.Active, key.Exhausted, 1, 2, false}, // late
+		{3, key.Exhausted, key.Exhausted, 1, 3, false},
+		{2, key.Suspended, key.Exhausted, 1, 3, false}, // late
+		{0, key.Active, key.Active, 2, 3, false},       // an administrator, whom billing
+		{3, key.Exhausted, key.Exhausted, 3, 3, false}, // overrides with what stands,
+		{0, key.Blocked, key.Blocked, 4, 3, false},     // but not so
+		{4, key.Active, key.Blocked, 4, 3, true},
+		{0, key.Active, key.Active, 5, 3, false},
+		{4, key.Suspended, key.Suspended, 6, 4, false},
+		{-1, key.Active, key.Suspended, 6, 4, true},
+	} {
+		team, revision, err := b.SetTeamStatus(t.Context(), admin, key.StatusRequest{TeamID: "org-1", Status: step.status, Generation: step.generation})
+		if (err != nil) != step.fault {
+			t.Fatalf("step %d: %v", n, err)
+		}
+		if step.generation > 0 && step.fault && fault.KindOf(err) != fault.Precondition {
+			t.Errorf("step %d: %v, want Precondition", n, err)
+		}
+		if err != nil {
+			if team, err = b.Team(t.Context(), "org-1"); err != nil {
+				t.Fatal(err)
+			}
+			revision = step.revision
+		}
+		if team.Status != step.want || team.GateGeneration != step.gateThen || revision != step.revision {
+			t.Errorf("step %d: %s of generation %d at %d, want %+v", n, team.Status, team.GateGeneration, revision, step)
+		}
+	}
+	if got := len(b.events(t, 0)); got != 6 {
+		t.Errorf("%d events, want one a change", got)
+	}
+}
