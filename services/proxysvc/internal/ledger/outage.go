@@ -71,6 +71,10 @@ func (w *Writer) ride(ctx context.Context, b *Batch) outcome {
 	}
 }
 
+// readPatience is for how many pauses of Retry Postgres may say nothing before it is
+// away: less than an admission waits, and longer than a new connection takes.
+const readPatience = 10
+
 // readLog reads the log after a batch that failed. A Postgres that does not answer soon
 // is away: what comes is served meanwhile. Not ok: ctx has ended.
 func (w *Writer) readLog(ctx context.Context, b *Batch) (log Open, err error, ok bool) {
@@ -79,7 +83,7 @@ func (w *Writer) readLog(ctx context.Context, b *Batch) (log Open, err error, ok
 		defer close(read)
 		log, err = w.store.ReadLog(ctx, b.LogID, b.Number)
 	}()
-	soon := time.NewTimer(w.set.Retry)
+	soon := time.NewTimer(readPatience * w.set.Retry)
 	defer soon.Stop()
 	select {
 	case <-read:

@@ -281,6 +281,10 @@ func ask(ctx context.Context, w *ledger.Writer, r *rand.Rand) told {
 	if err != nil {
 		_, is.refused = errors.AsType[*ledger.Refusal](err)
 		is.failed = !is.refused
+		if is.failed && ctx == admit { // as any client it comes again later, or all would do nothing but ask
+			again := time.NewTimer(settings.Retry)
+			<-again.C
+		}
 		return is
 	}
 	if r.IntN(3) == 0 {
