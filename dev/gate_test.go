@@ -88,18 +88,14 @@ func TestChargesAreSteeredFromTheCommandLine(t *testing.T) {
 	if _, err := billing.RecordEvent(t.Context(), spend); err != nil {
 		t.Fatal(err)
 	}
-	outbox := func(args ...string) string {
-		t.Helper()
+	command := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), append([]string{"outbox"}, args...)...)
 		cmd.Env = []string{
 			"LLM_PROXY_URL=http://" + proxysvc.http, "LLM_PROXY_MASTER_KEY=" + masterKey, "KEYSVC_TARGET=" + keysvc.grpc,
 			"PROXYSVC_TARGET=" + proxysvc.grpc, "BILLINGSVC_TARGET=" + billingsvc.grpc, "OUTBOXSVC_TARGET=" + outboxsvc.grpc,
 		}
 		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("llmproxy outbox %v: %v\n%s", args, err, out)
-		}
-		return strings.Join(strings.Fields(string(out)), "")
+		return strings.Join(strings.Fields(string(out)), ""), err
 	}
 	var charges *billingv1.ListChargesResponse
 	poll(t, func() bool {
@@ -119,9 +115,18 @@ func TestChargesAreSteeredFromTheCommandLine(t *testing.T) {
 		{`"resumed":true`, "resume --team acme"},
 		{`"team_id":"acme"`, "reconcile acme"},
 		{`"refused":"1"`, "stats"},
+		{"{}", "topups acme"},
 	} {
-		if got := outbox(strings.Fields(step.args)...); !strings.Contains(got, step.want) {
-			t.Errorf("llmproxy outbox %s = %s, want %s in it", step.args, got, step.want)
+		if got, err := command(strings.Fields(step.args)...); err != nil || !strings.Contains(got, step.want) {
+			t.Errorf("llmproxy outbox %s = %s, %v, want %s in it", step.args, got, err, step.want)
+		}
+	}
+	for args, want := range map[string]string{
+		"resolve-topup --reason looked t1 applied": "top-upt1notfound",
+		"resolve-topup --reason looked t1":         "resolve-topupTOPUPapplied,ornot-applied",
+	} {
+		if got, err := command(strings.Fields(args)...); err == nil || !strings.Contains(got, want) {
+			t.Errorf("llmproxy outbox %s = %s, %v, want a failure with %s in it", args, got, err, want)
 		}
 	}
 }

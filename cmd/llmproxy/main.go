@@ -23,7 +23,7 @@ const usage = `llmproxy runs and looks after LLM Proxy.
   llmproxy key      issue, show, list, revoke
   llmproxy team     show, list, status
   llmproxy spend    list, open, events
-  llmproxy outbox   stats, dead, doubts, requeue, resolve, pause, resume, reconcile
+  llmproxy outbox   stats, dead, doubts, topups, requeue, resolve, resolve-topup, pause, resume, reconcile
   llmproxy prices   list, explain, check, correct
 
 All but up find the suite by --ready-file, by ./.llmproxy/ready.json, or by

@@ -14,8 +14,8 @@ import (
 
 // outboxFlags are the flags of `llmproxy outbox`.
 type outboxFlags struct {
-	team, contains, reason, credits string
-	all, verified, newKey, dryRun   bool
+	team, contains, reason, credits, invoice string
+	all, verified, newKey, dryRun            bool
 }
 
 func outboxCommand(ctx context.Context, args []string) error {
@@ -46,6 +46,22 @@ func outboxCommand(ctx context.Context, args []string) error {
 			}
 			return s.outbox.ResolveCharge(ctx, r)
 		},
+		"topups": func(ctx context.Context, s *suite, args []string) (proto.Message, error) {
+			return s.billing.ListTopUps(ctx, &billingv1.ListTopUpsRequest{TeamId: cmp.Or(f.team, first(args))})
+		},
+		"resolve-topup": func(ctx context.Context, s *suite, args []string) (proto.Message, error) {
+			applied, err := resolved("resolve-topup TOPUP", args)
+			if err != nil {
+				return nil, err
+			}
+			r := &billingv1.ResolveTopUpRequest{
+				TopUpId: args[0], Resolution: billingv1.Resolution_RESOLUTION_NOT_APPLIED, InvoiceId: f.invoice, DryRun: f.dryRun, Reason: f.reason,
+			}
+			if applied {
+				r.Resolution = billingv1.Resolution_RESOLUTION_APPLIED
+			}
+			return s.billing.ResolveTopUp(ctx, r)
+		},
 		"pause": func(ctx context.Context, s *suite, _ []string) (proto.Message, error) {
 			return s.outbox.PauseTeam(ctx, &outboxv1.PauseTeamRequest{TeamId: f.team, All: f.all, Reason: f.reason})
 		},
@@ -56,30 +72,29 @@ func outboxCommand(ctx context.Context, args []string) error {
 			return s.outbox.ReconcileNow(ctx, &outboxv1.ReconcileNowRequest{TeamIds: args})
 		},
 	}, func(fs *flag.FlagSet) {
-		fs.StringVar(&f.team, "team", "", "dead, doubts, requeue, pause, resume: team `ID`")
+		fs.StringVar(&f.team, "team", "", "dead, doubts, topups, requeue, pause, resume: team `ID`")
 		fs.StringVar(&f.contains, "contains", "", "requeue: `PART` of the reason")
 		fs.StringVar(&f.reason, "reason", "", "why, kept with the operation")
 		fs.StringVar(&f.credits, "credits", "", "resolve applied: what the sink took, if not all, in `CREDITS`")
+		fs.StringVar(&f.invoice, "invoice", "", "resolve-topup applied: `ID` of what it was paid with")
 		fs.BoolVar(&f.all, "all", false, "pause, resume: every team")
 		fs.BoolVar(&f.verified, "verified-not-applied", false, "requeue: somebody has looked at the sink")
 		fs.BoolVar(&f.newKey, "new-key", false, "resolve not-applied: send it under another key")
-		fs.BoolVar(&f.dryRun, "dry-run", false, "requeue, resolve: only tell what would become of it")
+		fs.BoolVar(&f.dryRun, "dry-run", false, "requeue, resolve, resolve-topup: only tell what would become of it")
 	})
 }
 
 // resolution reads `resolve CHARGE applied|not-applied`.
 func (f outboxFlags) resolution(args []string) (*outboxv1.ResolveChargeRequest, error) {
-	if len(args) != 2 {
-		return nil, usageError("llmproxy outbox resolve needs a charge and one of applied, not-applied")
+	applied, err := resolved("resolve CHARGE", args)
+	if err != nil {
+		return nil, err
 	}
-	r := &outboxv1.ResolveChargeRequest{ChargeId: args[0], NewKey: f.newKey, DryRun: f.dryRun, Reason: f.reason}
-	switch args[1] {
-	case "applied":
+	r := &outboxv1.ResolveChargeRequest{
+		ChargeId: args[0], Resolution: outboxv1.Resolution_RESOLUTION_NOT_APPLIED, NewKey: f.newKey, DryRun: f.dryRun, Reason: f.reason,
+	}
+	if applied {
 		r.Resolution = outboxv1.Resolution_RESOLUTION_APPLIED
-	case "not-applied":
-		r.Resolution = outboxv1.Resolution_RESOLUTION_NOT_APPLIED
-	default:
-		return nil, usageError("%q is none of applied, not-applied", args[1])
 	}
 	if f.credits != "" {
 		const decimals = 7 // of credits, to a nano-dollar
@@ -90,4 +105,12 @@ func (f outboxFlags) resolution(args []string) (*outboxv1.ResolveChargeRequest, 
 		r.AppliedNanoUsd = n
 	}
 	return r, nil
+}
+
+// resolved reads what was found out of something in doubt, which comes before it.
+func resolved(verb string, args []string) (applied bool, err error) {
+	if len(args) == 2 && (args[1] == "applied" || args[1] == "not-applied") {
+		return args[1] == "applied", nil
+	}
+	return false, usageError("use llmproxy outbox %s applied, or not-applied", verb)
 }

@@ -350,7 +350,7 @@ func TestTeamsArePausedReconciledAndToppedUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := b.topUps[0]; got.GetOutcome() != billingsvcv1.TopUpOutcome_TOP_UP_OUTCOME_SUCCEEDED {
+	if got := b.topUps[0]; got.GetOutcome() != billingsvcv1.TopUpOutcome_TOP_UP_OUTCOME_SUCCEEDED || got.GetInvoiceId() == "" {
 		t.Errorf("the top-up = %v, want it paid", got)
 	}
 }

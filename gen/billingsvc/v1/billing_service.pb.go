@@ -5685,6 +5685,8 @@ type TopUp struct {
 	FirstSentAt   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=first_sent_at,json=firstSentAt,proto3" json:"first_sent_at,omitempty"`
 	DueAt         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
 	SettledAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	// What it was paid with, if that is known. An invoice pays one top-up.
+	InvoiceId     string `protobuf:"bytes,11,opt,name=invoice_id,json=invoiceId,proto3" json:"invoice_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5789,6 +5791,13 @@ func (x *TopUp) GetSettledAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TopUp) GetInvoiceId() string {
+	if x != nil {
+		return x.InvoiceId
+	}
+	return ""
+}
+
 type LeaseTopUpsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Worker string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -5853,12 +5862,14 @@ func (x *LeaseTopUpsRequest) GetLeaseSeconds() int32 {
 
 // TopUpLease is the right to ask for one top-up, once.
 type TopUpLease struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TopUp         *TopUp                 `protobuf:"bytes,1,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
-	LeaseToken    int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	TopUp      *TopUp                 `protobuf:"bytes,1,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	ExpiresAt  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Invoices of the team's other top-ups: none of them is the one of this.
+	CountedInvoiceIds []string `protobuf:"bytes,4,rep,name=counted_invoice_ids,json=countedInvoiceIds,proto3" json:"counted_invoice_ids,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *TopUpLease) Reset() {
@@ -5908,6 +5919,13 @@ func (x *TopUpLease) GetLeaseToken() int64 {
 func (x *TopUpLease) GetExpiresAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *TopUpLease) GetCountedInvoiceIds() []string {
+	if x != nil {
+		return x.CountedInvoiceIds
 	}
 	return nil
 }
@@ -5964,7 +5982,9 @@ type SettleTopUpRequest struct {
 	// What the sink said, e.g. an invoice id for SUCCEEDED, the reason otherwise.
 	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
 	// Milliseconds until the next attempt, for NOT_DONE and UNKNOWN.
-	RetryAfterMs  int64 `protobuf:"varint,5,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	RetryAfterMs int64 `protobuf:"varint,5,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	// What a SUCCEEDED one was paid with, if the sink said so.
+	InvoiceId     string `protobuf:"bytes,6,opt,name=invoice_id,json=invoiceId,proto3" json:"invoice_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6034,6 +6054,13 @@ func (x *SettleTopUpRequest) GetRetryAfterMs() int64 {
 	return 0
 }
 
+func (x *SettleTopUpRequest) GetInvoiceId() string {
+	if x != nil {
+		return x.InvoiceId
+	}
+	return ""
+}
+
 type SettleTopUpResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TopUp         *TopUp                 `protobuf:"bytes,1,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
@@ -6078,6 +6105,140 @@ func (x *SettleTopUpResponse) GetTopUp() *TopUp {
 	return nil
 }
 
+type ResolveTopUpRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	TopUpId string                 `protobuf:"bytes,1,opt,name=top_up_id,json=topUpId,proto3" json:"top_up_id,omitempty"`
+	// APPLIED: it was paid. NOT_APPLIED: it was not, and another is made if the team
+	// still needs one.
+	Resolution Resolution `protobuf:"varint,2,opt,name=resolution,proto3,enum=billingsvc.v1.Resolution" json:"resolution,omitempty"`
+	// What an APPLIED one was paid with, if that is known.
+	InvoiceId string `protobuf:"bytes,3,opt,name=invoice_id,json=invoiceId,proto3" json:"invoice_id,omitempty"`
+	// Only tell what would become of it.
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Who resolves it and why, kept with ListOperations. reason is needed.
+	Actor         string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveTopUpRequest) Reset() {
+	*x = ResolveTopUpRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveTopUpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveTopUpRequest) ProtoMessage() {}
+
+func (x *ResolveTopUpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveTopUpRequest.ProtoReflect.Descriptor instead.
+func (*ResolveTopUpRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ResolveTopUpRequest) GetTopUpId() string {
+	if x != nil {
+		return x.TopUpId
+	}
+	return ""
+}
+
+func (x *ResolveTopUpRequest) GetResolution() Resolution {
+	if x != nil {
+		return x.Resolution
+	}
+	return Resolution_RESOLUTION_UNSPECIFIED
+}
+
+func (x *ResolveTopUpRequest) GetInvoiceId() string {
+	if x != nil {
+		return x.InvoiceId
+	}
+	return ""
+}
+
+func (x *ResolveTopUpRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ResolveTopUpRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ResolveTopUpRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ResolveTopUpResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The top-up as it is now, or would be.
+	TopUp         *TopUp `protobuf:"bytes,1,opt,name=top_up,json=topUp,proto3" json:"top_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveTopUpResponse) Reset() {
+	*x = ResolveTopUpResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveTopUpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveTopUpResponse) ProtoMessage() {}
+
+func (x *ResolveTopUpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveTopUpResponse.ProtoReflect.Descriptor instead.
+func (*ResolveTopUpResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ResolveTopUpResponse) GetTopUp() *TopUp {
+	if x != nil {
+		return x.TopUp
+	}
+	return nil
+}
+
 type ListTopUpsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: all.
@@ -6091,7 +6252,7 @@ type ListTopUpsRequest struct {
 
 func (x *ListTopUpsRequest) Reset() {
 	*x = ListTopUpsRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6103,7 +6264,7 @@ func (x *ListTopUpsRequest) String() string {
 func (*ListTopUpsRequest) ProtoMessage() {}
 
 func (x *ListTopUpsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6116,7 +6277,7 @@ func (x *ListTopUpsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopUpsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopUpsRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{77}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListTopUpsRequest) GetTeamId() string {
@@ -6151,7 +6312,7 @@ type ListTopUpsResponse struct {
 
 func (x *ListTopUpsResponse) Reset() {
 	*x = ListTopUpsResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6163,7 +6324,7 @@ func (x *ListTopUpsResponse) String() string {
 func (*ListTopUpsResponse) ProtoMessage() {}
 
 func (x *ListTopUpsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6176,7 +6337,7 @@ func (x *ListTopUpsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopUpsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopUpsResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{78}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListTopUpsResponse) GetTopUps() []*TopUp {
@@ -6213,7 +6374,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6225,7 +6386,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6238,7 +6399,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{79}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Operation) GetOperationId() string {
@@ -6304,7 +6465,7 @@ type ListOperationsRequest struct {
 
 func (x *ListOperationsRequest) Reset() {
 	*x = ListOperationsRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6316,7 +6477,7 @@ func (x *ListOperationsRequest) String() string {
 func (*ListOperationsRequest) ProtoMessage() {}
 
 func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6329,7 +6490,7 @@ func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{80}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ListOperationsRequest) GetTeamId() string {
@@ -6371,7 +6532,7 @@ type ListOperationsResponse struct {
 
 func (x *ListOperationsResponse) Reset() {
 	*x = ListOperationsResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6383,7 +6544,7 @@ func (x *ListOperationsResponse) String() string {
 func (*ListOperationsResponse) ProtoMessage() {}
 
 func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6396,7 +6557,7 @@ func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{81}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListOperationsResponse) GetOperations() []*Operation {
@@ -6424,7 +6585,7 @@ type AuditBillingRequest struct {
 
 func (x *AuditBillingRequest) Reset() {
 	*x = AuditBillingRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6436,7 +6597,7 @@ func (x *AuditBillingRequest) String() string {
 func (*AuditBillingRequest) ProtoMessage() {}
 
 func (x *AuditBillingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6449,7 +6610,7 @@ func (x *AuditBillingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingRequest.ProtoReflect.Descriptor instead.
 func (*AuditBillingRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{82}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *AuditBillingRequest) GetFull() bool {
@@ -6476,7 +6637,7 @@ type TeamBilling struct {
 
 func (x *TeamBilling) Reset() {
 	*x = TeamBilling{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6488,7 +6649,7 @@ func (x *TeamBilling) String() string {
 func (*TeamBilling) ProtoMessage() {}
 
 func (x *TeamBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6501,7 +6662,7 @@ func (x *TeamBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamBilling.ProtoReflect.Descriptor instead.
 func (*TeamBilling) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{83}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *TeamBilling) GetTeamId() string {
@@ -6572,7 +6733,7 @@ type AuditBillingResponse struct {
 
 func (x *AuditBillingResponse) Reset() {
 	*x = AuditBillingResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6584,7 +6745,7 @@ func (x *AuditBillingResponse) String() string {
 func (*AuditBillingResponse) ProtoMessage() {}
 
 func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6597,7 +6758,7 @@ func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingResponse.ProtoReflect.Descriptor instead.
 func (*AuditBillingResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AuditBillingResponse) GetTeams() []*TeamBilling {
@@ -7076,7 +7237,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\"@\n" +
 	"\x10SetTopUpResponse\x12,\n" +
-	"\x04rule\x18\x01 \x01(\v2\x18.billingsvc.v1.TopUpRuleR\x04rule\"\xb9\x03\n" +
+	"\x04rule\x18\x01 \x01(\v2\x18.billingsvc.v1.TopUpRuleR\x04rule\"\xd8\x03\n" +
 	"\x05TopUp\x12\x1a\n" +
 	"\ttop_up_id\x18\x01 \x01(\tR\atopUpId\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12&\n" +
@@ -7091,28 +7252,45 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x06due_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt\x129\n" +
 	"\n" +
 	"settled_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\"q\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\x12\x1d\n" +
+	"\n" +
+	"invoice_id\x18\v \x01(\tR\tinvoiceId\"q\n" +
 	"\x12LeaseTopUpsRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1e\n" +
 	"\vmax_top_ups\x18\x02 \x01(\x05R\tmaxTopUps\x12#\n" +
-	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\"\x95\x01\n" +
+	"\rlease_seconds\x18\x03 \x01(\x05R\fleaseSeconds\"\xc5\x01\n" +
 	"\n" +
 	"TopUpLease\x12+\n" +
 	"\x06top_up\x18\x01 \x01(\v2\x14.billingsvc.v1.TopUpR\x05topUp\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
 	"leaseToken\x129\n" +
 	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"H\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12.\n" +
+	"\x13counted_invoice_ids\x18\x04 \x03(\tR\x11countedInvoiceIds\"H\n" +
 	"\x13LeaseTopUpsResponse\x121\n" +
-	"\x06leases\x18\x01 \x03(\v2\x19.billingsvc.v1.TopUpLeaseR\x06leases\"\xc6\x01\n" +
+	"\x06leases\x18\x01 \x03(\v2\x19.billingsvc.v1.TopUpLeaseR\x06leases\"\xe5\x01\n" +
 	"\x12SettleTopUpRequest\x12\x1a\n" +
 	"\ttop_up_id\x18\x01 \x01(\tR\atopUpId\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
 	"leaseToken\x125\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x1b.billingsvc.v1.TopUpOutcomeR\aoutcome\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12$\n" +
-	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs\"B\n" +
+	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs\x12\x1d\n" +
+	"\n" +
+	"invoice_id\x18\x06 \x01(\tR\tinvoiceId\"B\n" +
 	"\x13SettleTopUpResponse\x12+\n" +
+	"\x06top_up\x18\x01 \x01(\v2\x14.billingsvc.v1.TopUpR\x05topUp\"\xd2\x01\n" +
+	"\x13ResolveTopUpRequest\x12\x1a\n" +
+	"\ttop_up_id\x18\x01 \x01(\tR\atopUpId\x129\n" +
+	"\n" +
+	"resolution\x18\x02 \x01(\x0e2\x19.billingsvc.v1.ResolutionR\n" +
+	"resolution\x12\x1d\n" +
+	"\n" +
+	"invoice_id\x18\x03 \x01(\tR\tinvoiceId\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"C\n" +
+	"\x14ResolveTopUpResponse\x12+\n" +
 	"\x06top_up\x18\x01 \x01(\v2\x14.billingsvc.v1.TopUpR\x05topUp\"h\n" +
 	"\x11ListTopUpsRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1b\n" +
@@ -7218,7 +7396,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x17TOP_UP_OUTCOME_DECLINED\x10\x02\x12\x1b\n" +
 	"\x17TOP_UP_OUTCOME_NOT_DONE\x10\x03\x12\x1a\n" +
 	"\x16TOP_UP_OUTCOME_UNKNOWN\x10\x04\x12\x1a\n" +
-	"\x16TOP_UP_OUTCOME_REFUSED\x10\x052\xeb \n" +
+	"\x16TOP_UP_OUTCOME_REFUSED\x10\x052\xf1!\n" +
 	"\x0eBillingService\x12e\n" +
 	"\aSyncNow\x12\x1d.billingsvc.v1.SyncNowRequest\x1a\x1e.billingsvc.v1.SyncNowResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/billing:sync\x12\x82\x01\n" +
 	"\x11ListBillingEvents\x12'.billingsvc.v1.ListBillingEventsRequest\x1a(.billingsvc.v1.ListBillingEventsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/billing_events\x12q\n" +
@@ -7254,7 +7432,8 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\vAcceptDrift\x12!.billingsvc.v1.AcceptDriftRequest\x1a\".billingsvc.v1.AcceptDriftResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/reconciliations/{team_id}/accept\x12r\n" +
 	"\bSetTopUp\x12\x1e.billingsvc.v1.SetTopUpRequest\x1a\x1f.billingsvc.v1.SetTopUpResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\x1a\x1a/v1/top_ups/{team_id}/rule\x12r\n" +
 	"\vLeaseTopUps\x12!.billingsvc.v1.LeaseTopUpsRequest\x1a\".billingsvc.v1.LeaseTopUpsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/top_ups:lease\x12\x7f\n" +
-	"\vSettleTopUp\x12!.billingsvc.v1.SettleTopUpRequest\x1a\".billingsvc.v1.SettleTopUpResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/top_ups/{top_up_id}/settle\x12f\n" +
+	"\vSettleTopUp\x12!.billingsvc.v1.SettleTopUpRequest\x1a\".billingsvc.v1.SettleTopUpResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/top_ups/{top_up_id}/settle\x12\x83\x01\n" +
+	"\fResolveTopUp\x12\".billingsvc.v1.ResolveTopUpRequest\x1a#.billingsvc.v1.ResolveTopUpResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/top_ups/{top_up_id}/resolve\x12f\n" +
 	"\n" +
 	"ListTopUps\x12 .billingsvc.v1.ListTopUpsRequest\x1a!.billingsvc.v1.ListTopUpsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/top_ups\x12}\n" +
 	"\x0eListOperations\x12$.billingsvc.v1.ListOperationsRequest\x1a%.billingsvc.v1.ListOperationsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/billing/operations\x12r\n" +
@@ -7274,7 +7453,7 @@ func file_billingsvc_v1_billing_service_proto_rawDescGZIP() []byte {
 }
 
 var file_billingsvc_v1_billing_service_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
 var file_billingsvc_v1_billing_service_proto_goTypes = []any{
 	(ChargeState)(0),                     // 0: billingsvc.v1.ChargeState
 	(GateState)(0),                       // 1: billingsvc.v1.GateState
@@ -7360,63 +7539,65 @@ var file_billingsvc_v1_billing_service_proto_goTypes = []any{
 	(*LeaseTopUpsResponse)(nil),          // 81: billingsvc.v1.LeaseTopUpsResponse
 	(*SettleTopUpRequest)(nil),           // 82: billingsvc.v1.SettleTopUpRequest
 	(*SettleTopUpResponse)(nil),          // 83: billingsvc.v1.SettleTopUpResponse
-	(*ListTopUpsRequest)(nil),            // 84: billingsvc.v1.ListTopUpsRequest
-	(*ListTopUpsResponse)(nil),           // 85: billingsvc.v1.ListTopUpsResponse
-	(*Operation)(nil),                    // 86: billingsvc.v1.Operation
-	(*ListOperationsRequest)(nil),        // 87: billingsvc.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil),       // 88: billingsvc.v1.ListOperationsResponse
-	(*AuditBillingRequest)(nil),          // 89: billingsvc.v1.AuditBillingRequest
-	(*TeamBilling)(nil),                  // 90: billingsvc.v1.TeamBilling
-	(*AuditBillingResponse)(nil),         // 91: billingsvc.v1.AuditBillingResponse
-	nil,                                  // 92: billingsvc.v1.RecordEventRequest.MetadataEntry
-	(*timestamppb.Timestamp)(nil),        // 93: google.protobuf.Timestamp
+	(*ResolveTopUpRequest)(nil),          // 84: billingsvc.v1.ResolveTopUpRequest
+	(*ResolveTopUpResponse)(nil),         // 85: billingsvc.v1.ResolveTopUpResponse
+	(*ListTopUpsRequest)(nil),            // 86: billingsvc.v1.ListTopUpsRequest
+	(*ListTopUpsResponse)(nil),           // 87: billingsvc.v1.ListTopUpsResponse
+	(*Operation)(nil),                    // 88: billingsvc.v1.Operation
+	(*ListOperationsRequest)(nil),        // 89: billingsvc.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),       // 90: billingsvc.v1.ListOperationsResponse
+	(*AuditBillingRequest)(nil),          // 91: billingsvc.v1.AuditBillingRequest
+	(*TeamBilling)(nil),                  // 92: billingsvc.v1.TeamBilling
+	(*AuditBillingResponse)(nil),         // 93: billingsvc.v1.AuditBillingResponse
+	nil,                                  // 94: billingsvc.v1.RecordEventRequest.MetadataEntry
+	(*timestamppb.Timestamp)(nil),        // 95: google.protobuf.Timestamp
 }
 var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
-	93,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
-	93,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
+	95,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
 	0,   // 2: billingsvc.v1.Charge.state:type_name -> billingsvc.v1.ChargeState
-	93,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
-	93,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
-	93,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
-	93,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
+	95,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
+	95,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
+	95,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
+	95,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
 	7,   // 7: billingsvc.v1.ListBillingEventsResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
 	15,  // 8: billingsvc.v1.GetBalanceResponse.gate:type_name -> billingsvc.v1.Gate
 	75,  // 9: billingsvc.v1.GetBalanceResponse.top_up:type_name -> billingsvc.v1.TopUpRule
 	1,   // 10: billingsvc.v1.Gate.state:type_name -> billingsvc.v1.GateState
-	93,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
-	93,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
+	95,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
+	95,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
 	8,   // 13: billingsvc.v1.Lease.charge:type_name -> billingsvc.v1.Charge
-	93,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	17,  // 15: billingsvc.v1.LeaseChargesResponse.leases:type_name -> billingsvc.v1.Lease
 	2,   // 16: billingsvc.v1.SettleChargeRequest.outcome:type_name -> billingsvc.v1.AttemptOutcome
 	8,   // 17: billingsvc.v1.SettleChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	0,   // 18: billingsvc.v1.ListChargesRequest.state:type_name -> billingsvc.v1.ChargeState
 	8,   // 19: billingsvc.v1.ListChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	24,  // 20: billingsvc.v1.RequeueChargesRequest.filter:type_name -> billingsvc.v1.ChargeFilter
-	93,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
-	93,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
+	95,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
+	95,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
 	8,   // 23: billingsvc.v1.RequeueChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	3,   // 24: billingsvc.v1.ResolveChargeRequest.resolution:type_name -> billingsvc.v1.Resolution
 	8,   // 25: billingsvc.v1.ResolveChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	8,   // 26: billingsvc.v1.MarkSentResponse.charge:type_name -> billingsvc.v1.Charge
-	93,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
-	93,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	95,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
 	32,  // 29: billingsvc.v1.PauseTeamResponse.pause:type_name -> billingsvc.v1.Pause
 	32,  // 30: billingsvc.v1.ListPausesResponse.pauses:type_name -> billingsvc.v1.Pause
 	1,   // 31: billingsvc.v1.ListBalancesRequest.state:type_name -> billingsvc.v1.GateState
 	14,  // 32: billingsvc.v1.ListBalancesResponse.balances:type_name -> billingsvc.v1.GetBalanceResponse
-	93,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
-	92,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
+	95,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
+	94,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
 	7,   // 35: billingsvc.v1.RecordEventResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
 	7,   // 36: billingsvc.v1.AdjustBalanceResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
-	93,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
-	93,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
-	93,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
+	95,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
+	95,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
 	45,  // 40: billingsvc.v1.SetMarkupResponse.markup:type_name -> billingsvc.v1.TeamMarkup
 	45,  // 41: billingsvc.v1.ListMarkupsResponse.markups:type_name -> billingsvc.v1.TeamMarkup
-	93,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
-	93,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
-	93,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
+	95,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
+	95,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
 	50,  // 45: billingsvc.v1.ListQuarantineResponse.rows:type_name -> billingsvc.v1.QuarantinedRow
 	53,  // 46: billingsvc.v1.RerateQuarantineRequest.places:type_name -> billingsvc.v1.LedgerPlace
 	7,   // 47: billingsvc.v1.RerateQuarantineResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
@@ -7425,108 +7606,112 @@ var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
 	15,  // 50: billingsvc.v1.UnsuspendTeamResponse.gate:type_name -> billingsvc.v1.Gate
 	1,   // 51: billingsvc.v1.Transition.from:type_name -> billingsvc.v1.GateState
 	1,   // 52: billingsvc.v1.Transition.to:type_name -> billingsvc.v1.GateState
-	93,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
 	60,  // 54: billingsvc.v1.ListTransitionsResponse.transitions:type_name -> billingsvc.v1.Transition
-	93,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
 	8,   // 56: billingsvc.v1.ReconciliationLease.doubtful_charges:type_name -> billingsvc.v1.Charge
 	66,  // 57: billingsvc.v1.LeaseReconciliationsResponse.leases:type_name -> billingsvc.v1.ReconciliationLease
-	93,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
-	93,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
+	95,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
+	95,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
 	4,   // 60: billingsvc.v1.Reconciliation.class:type_name -> billingsvc.v1.DriftClass
-	93,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
-	93,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
+	95,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
 	69,  // 63: billingsvc.v1.ReportBalanceResponse.reconciliation:type_name -> billingsvc.v1.Reconciliation
 	15,  // 64: billingsvc.v1.ReportBalanceResponse.gate:type_name -> billingsvc.v1.Gate
 	69,  // 65: billingsvc.v1.ListReconciliationsResponse.reconciliations:type_name -> billingsvc.v1.Reconciliation
 	15,  // 66: billingsvc.v1.AcceptDriftResponse.gate:type_name -> billingsvc.v1.Gate
 	75,  // 67: billingsvc.v1.SetTopUpResponse.rule:type_name -> billingsvc.v1.TopUpRule
 	5,   // 68: billingsvc.v1.TopUp.state:type_name -> billingsvc.v1.TopUpState
-	93,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
-	93,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
-	93,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
-	93,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
+	95,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
+	95,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
+	95,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
 	78,  // 73: billingsvc.v1.TopUpLease.top_up:type_name -> billingsvc.v1.TopUp
-	93,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
+	95,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
 	80,  // 75: billingsvc.v1.LeaseTopUpsResponse.leases:type_name -> billingsvc.v1.TopUpLease
 	6,   // 76: billingsvc.v1.SettleTopUpRequest.outcome:type_name -> billingsvc.v1.TopUpOutcome
 	78,  // 77: billingsvc.v1.SettleTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
-	78,  // 78: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
-	93,  // 79: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	86,  // 80: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
-	90,  // 81: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
-	9,   // 82: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
-	11,  // 83: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
-	13,  // 84: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
-	16,  // 85: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
-	19,  // 86: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
-	21,  // 87: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
-	23,  // 88: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
-	26,  // 89: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
-	28,  // 90: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
-	30,  // 91: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
-	33,  // 92: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
-	35,  // 93: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
-	37,  // 94: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
-	39,  // 95: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
-	41,  // 96: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
-	43,  // 97: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
-	46,  // 98: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
-	48,  // 99: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
-	51,  // 100: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
-	54,  // 101: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
-	56,  // 102: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
-	58,  // 103: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
-	61,  // 104: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
-	63,  // 105: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
-	65,  // 106: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
-	68,  // 107: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
-	71,  // 108: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
-	73,  // 109: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
-	76,  // 110: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
-	79,  // 111: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
-	82,  // 112: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
-	84,  // 113: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
-	87,  // 114: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
-	89,  // 115: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
-	10,  // 116: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
-	12,  // 117: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
-	14,  // 118: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
-	18,  // 119: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
-	20,  // 120: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
-	22,  // 121: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
-	25,  // 122: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
-	27,  // 123: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
-	29,  // 124: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
-	31,  // 125: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
-	34,  // 126: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
-	36,  // 127: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
-	38,  // 128: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
-	40,  // 129: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
-	42,  // 130: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
-	44,  // 131: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
-	47,  // 132: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
-	49,  // 133: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
-	52,  // 134: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
-	55,  // 135: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
-	57,  // 136: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
-	59,  // 137: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
-	62,  // 138: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
-	64,  // 139: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
-	67,  // 140: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
-	70,  // 141: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
-	72,  // 142: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
-	74,  // 143: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
-	77,  // 144: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
-	81,  // 145: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
-	83,  // 146: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
-	85,  // 147: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
-	88,  // 148: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
-	91,  // 149: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
-	116, // [116:150] is the sub-list for method output_type
-	82,  // [82:116] is the sub-list for method input_type
-	82,  // [82:82] is the sub-list for extension type_name
-	82,  // [82:82] is the sub-list for extension extendee
-	0,   // [0:82] is the sub-list for field type_name
+	3,   // 78: billingsvc.v1.ResolveTopUpRequest.resolution:type_name -> billingsvc.v1.Resolution
+	78,  // 79: billingsvc.v1.ResolveTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
+	78,  // 80: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
+	95,  // 81: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	88,  // 82: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
+	92,  // 83: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
+	9,   // 84: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
+	11,  // 85: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
+	13,  // 86: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
+	16,  // 87: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
+	19,  // 88: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
+	21,  // 89: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
+	23,  // 90: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
+	26,  // 91: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
+	28,  // 92: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
+	30,  // 93: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
+	33,  // 94: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
+	35,  // 95: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
+	37,  // 96: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
+	39,  // 97: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
+	41,  // 98: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
+	43,  // 99: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
+	46,  // 100: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
+	48,  // 101: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
+	51,  // 102: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
+	54,  // 103: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
+	56,  // 104: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
+	58,  // 105: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
+	61,  // 106: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
+	63,  // 107: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
+	65,  // 108: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
+	68,  // 109: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
+	71,  // 110: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
+	73,  // 111: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
+	76,  // 112: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
+	79,  // 113: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
+	82,  // 114: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
+	84,  // 115: billingsvc.v1.BillingService.ResolveTopUp:input_type -> billingsvc.v1.ResolveTopUpRequest
+	86,  // 116: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
+	89,  // 117: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
+	91,  // 118: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
+	10,  // 119: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
+	12,  // 120: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
+	14,  // 121: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
+	18,  // 122: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
+	20,  // 123: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
+	22,  // 124: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
+	25,  // 125: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
+	27,  // 126: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
+	29,  // 127: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
+	31,  // 128: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
+	34,  // 129: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
+	36,  // 130: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
+	38,  // 131: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
+	40,  // 132: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
+	42,  // 133: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
+	44,  // 134: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
+	47,  // 135: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
+	49,  // 136: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
+	52,  // 137: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
+	55,  // 138: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
+	57,  // 139: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
+	59,  // 140: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
+	62,  // 141: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
+	64,  // 142: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
+	67,  // 143: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
+	70,  // 144: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
+	72,  // 145: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
+	74,  // 146: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
+	77,  // 147: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
+	81,  // 148: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
+	83,  // 149: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
+	85,  // 150: billingsvc.v1.BillingService.ResolveTopUp:output_type -> billingsvc.v1.ResolveTopUpResponse
+	87,  // 151: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
+	90,  // 152: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
+	93,  // 153: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
+	119, // [119:154] is the sub-list for method output_type
+	84,  // [84:119] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_billingsvc_v1_billing_service_proto_init() }
@@ -7541,7 +7726,7 @@ func file_billingsvc_v1_billing_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_billingsvc_v1_billing_service_proto_rawDesc), len(file_billingsvc_v1_billing_service_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   86,
+			NumMessages:   88,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -53,6 +53,7 @@ const (
 	BillingService_SetTopUp_FullMethodName             = "/billingsvc.v1.BillingService/SetTopUp"
 	BillingService_LeaseTopUps_FullMethodName          = "/billingsvc.v1.BillingService/LeaseTopUps"
 	BillingService_SettleTopUp_FullMethodName          = "/billingsvc.v1.BillingService/SettleTopUp"
+	BillingService_ResolveTopUp_FullMethodName         = "/billingsvc.v1.BillingService/ResolveTopUp"
 	BillingService_ListTopUps_FullMethodName           = "/billingsvc.v1.BillingService/ListTopUps"
 	BillingService_ListOperations_FullMethodName       = "/billingsvc.v1.BillingService/ListOperations"
 	BillingService_AuditBilling_FullMethodName         = "/billingsvc.v1.BillingService/AuditBilling"
@@ -156,6 +157,10 @@ type BillingServiceClient interface {
 	// the team is made due. ABORTED when the lease is no longer the caller's;
 	// repeating a recorded outcome is harmless.
 	SettleTopUp(ctx context.Context, in *SettleTopUpRequest, opts ...grpc.CallOption) (*SettleTopUpResponse, error)
+	// ResolveTopUp settles by hand a top-up of which nobody knows whether it was paid,
+	// and records who did so and why; until then the team gets no other. ABORTED while
+	// it is leased: an attempt is under way.
+	ResolveTopUp(ctx context.Context, in *ResolveTopUpRequest, opts ...grpc.CallOption) (*ResolveTopUpResponse, error)
 	// ListTopUps lists top-ups, newest first.
 	ListTopUps(ctx context.Context, in *ListTopUpsRequest, opts ...grpc.CallOption) (*ListTopUpsResponse, error)
 	// ListOperations lists what people did to the books, newest first.
@@ -483,6 +488,16 @@ func (c *billingServiceClient) SettleTopUp(ctx context.Context, in *SettleTopUpR
 	return out, nil
 }
 
+func (c *billingServiceClient) ResolveTopUp(ctx context.Context, in *ResolveTopUpRequest, opts ...grpc.CallOption) (*ResolveTopUpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResolveTopUpResponse)
+	err := c.cc.Invoke(ctx, BillingService_ResolveTopUp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *billingServiceClient) ListTopUps(ctx context.Context, in *ListTopUpsRequest, opts ...grpc.CallOption) (*ListTopUpsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTopUpsResponse)
@@ -611,6 +626,10 @@ type BillingServiceServer interface {
 	// the team is made due. ABORTED when the lease is no longer the caller's;
 	// repeating a recorded outcome is harmless.
 	SettleTopUp(context.Context, *SettleTopUpRequest) (*SettleTopUpResponse, error)
+	// ResolveTopUp settles by hand a top-up of which nobody knows whether it was paid,
+	// and records who did so and why; until then the team gets no other. ABORTED while
+	// it is leased: an attempt is under way.
+	ResolveTopUp(context.Context, *ResolveTopUpRequest) (*ResolveTopUpResponse, error)
 	// ListTopUps lists top-ups, newest first.
 	ListTopUps(context.Context, *ListTopUpsRequest) (*ListTopUpsResponse, error)
 	// ListOperations lists what people did to the books, newest first.
@@ -720,6 +739,9 @@ func (UnimplementedBillingServiceServer) LeaseTopUps(context.Context, *LeaseTopU
 }
 func (UnimplementedBillingServiceServer) SettleTopUp(context.Context, *SettleTopUpRequest) (*SettleTopUpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SettleTopUp not implemented")
+}
+func (UnimplementedBillingServiceServer) ResolveTopUp(context.Context, *ResolveTopUpRequest) (*ResolveTopUpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolveTopUp not implemented")
 }
 func (UnimplementedBillingServiceServer) ListTopUps(context.Context, *ListTopUpsRequest) (*ListTopUpsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopUps not implemented")
@@ -1309,6 +1331,24 @@ func _BillingService_SettleTopUp_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BillingService_ResolveTopUp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResolveTopUpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ResolveTopUp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ResolveTopUp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ResolveTopUp(ctx, req.(*ResolveTopUpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BillingService_ListTopUps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTopUpsRequest)
 	if err := dec(in); err != nil {
@@ -1493,6 +1533,10 @@ var BillingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SettleTopUp",
 			Handler:    _BillingService_SettleTopUp_Handler,
+		},
+		{
+			MethodName: "ResolveTopUp",
+			Handler:    _BillingService_ResolveTopUp_Handler,
 		},
 		{
 			MethodName: "ListTopUps",

@@ -53,6 +53,7 @@ type TopUp struct {
 	State         TopUpState
 	Attempts      int32
 	LastError     string
+	InvoiceID     string // what it was paid with; empty: not, or not known
 	CreatedAt     time.Time
 	FirstSentAt   *time.Time
 	DueAt         time.Time
@@ -97,6 +98,7 @@ type TopUpLease struct {
 	TopUp     TopUp
 	Token     int64
 	ExpiresAt time.Time
+	Counted   []string // invoices of the team's other top-ups
 }
 
 // TopUpOutcome is what the sink's answer proves.
@@ -117,6 +119,7 @@ type TopUpSettlement struct {
 	LeaseToken int64
 	Outcome    TopUpOutcome
 	Detail     string
+	InvoiceID  string // of one that was paid; empty: not known
 	RetryAfter time.Duration
 }
 
@@ -133,7 +136,7 @@ func (s TopUpSettlement) Apply(t TopUp, now time.Time) (TopUp, error) {
 	next.RecordedToken, next.LeaseWorker, next.LeaseUntil, next.LastError = s.LeaseToken, "", nil, s.Detail
 	switch s.Outcome {
 	case TopUpPaid:
-		next.State, next.SettledAt, next.LastError = TopUpSucceeded, &now, ""
+		next.State, next.SettledAt, next.LastError, next.InvoiceID = TopUpSucceeded, &now, "", s.InvoiceID
 	case TopUpNo:
 		next.State, next.SettledAt = TopUpDeclined, &now
 	case TopUpRefused:
@@ -151,6 +154,48 @@ func (s TopUpSettlement) Apply(t TopUp, now time.Time) (TopUp, error) {
 // Trips says whether the outcome trips the team's breaker.
 func (s TopUpSettlement) Trips() bool { return s.Outcome == TopUpNo || s.Outcome == TopUpRefused }
 
+// ResolveTopUp settles by hand a top-up of which nobody knows whether it was paid.
+type ResolveTopUp struct {
+	TopUpID   string
+	Paid      bool
+	InvoiceID string // of one that was paid; empty: not known
+	DryRun    bool
+	By
+}
+
+func (r ResolveTopUp) check() error {
+	switch {
+	case r.TopUpID == "":
+		return fault.Errorf(fault.Invalid, "top_up_id is empty")
+	case len(r.InvoiceID) > longestInvoice:
+		return fault.Errorf(fault.Invalid, "invoice_id is longer than %d bytes", longestInvoice)
+	case r.InvoiceID != "" && !r.Paid:
+		return fault.Errorf(fault.Invalid, "invoice_id is of a top-up that was paid")
+	}
+	return checkReason(r.Reason)
+}
+
+const longestInvoice = 200
+
+// Apply returns the top-up as it was resolved. A late outcome of its last lease
+// changes nothing any more.
+func (r ResolveTopUp) Apply(t TopUp, now time.Time) (TopUp, error) {
+	if t.LeaseUntil != nil && t.LeaseUntil.After(now) {
+		return t, fault.Errorf(fault.Conflict, "an attempt at top-up %s is under way; try again", t.TopUpID)
+	}
+	if t.State != TopUpUnknown && (t.State != TopUpPending || t.LeaseToken == t.RecordedToken) {
+		return t, fault.Errorf(fault.Precondition, "top-up %s is %s: there is nothing to resolve", t.TopUpID, t.State)
+	}
+	next := t
+	next.LeaseToken++
+	next.RecordedToken, next.LeaseWorker, next.LeaseUntil = next.LeaseToken, "", nil
+	next.State, next.SettledAt, next.LastError = TopUpFailed, &now, "resolved by hand: not paid"
+	if r.Paid {
+		next.State, next.LastError, next.InvoiceID = TopUpSucceeded, "", r.InvoiceID
+	}
+	return next, nil
+}
+
 // Till is where top-ups are kept.
 type Till interface {
 	TopUpRule(ctx context.Context, teamID string) (TopUpRule, error)
@@ -162,6 +207,9 @@ type Till interface {
 	// SettleTopUp locks the top-up, applies the settlement, trips the breaker
 	// when it says so, and makes the team due for a reconciliation.
 	SettleTopUp(ctx context.Context, s TopUpSettlement, now time.Time) (TopUp, error)
+	// ResolveTopUp locks the top-up, applies the resolution, and makes the team due
+	// for a reconciliation.
+	ResolveTopUp(ctx context.Context, r ResolveTopUp, op Operation, now time.Time) (TopUp, error)
 }
 
 // TopUpRule returns a team's rule; a disabled one when it has none.
@@ -209,6 +257,20 @@ func (s *Service) SettleTopUp(ctx context.Context, st TopUpSettlement) (TopUp, e
 		return TopUp{}, fault.Errorf(fault.Invalid, "lease_token is not the token of a lease")
 	case len(st.Detail) > 1000:
 		return TopUp{}, fault.Errorf(fault.Invalid, "detail is longer than 1000 bytes")
+	case len(st.InvoiceID) > longestInvoice:
+		return TopUp{}, fault.Errorf(fault.Invalid, "invoice_id is longer than %d bytes", longestInvoice)
 	}
 	return s.store.SettleTopUp(ctx, st, s.now())
+}
+
+// ResolveTopUp settles a top-up by hand.
+func (s *Service) ResolveTopUp(ctx context.Context, r ResolveTopUp) (TopUp, error) {
+	if err := r.check(); err != nil {
+		return TopUp{}, err
+	}
+	now := s.now()
+	op := NewOperation("resolve_top_up", "", r.By, map[string]any{
+		"top_up_id": r.TopUpID, "paid": r.Paid, "invoice_id": r.InvoiceID,
+	}, now)
+	return s.store.ResolveTopUp(ctx, r, op, now)
 }

@@ -98,7 +98,7 @@ func topUpOf(t billing.TopUp) *billingsvcv1.TopUp {
 	return &billingsvcv1.TopUp{
 		TopUpId: t.TopUpID, TeamId: t.TeamID, AmountNanoUsd: int64(t.AmountNanoUSD), State: topUpStates[t.State],
 		Attempts: t.Attempts, LastError: t.LastError, CreatedAt: timestamppb.New(t.CreatedAt), FirstSentAt: instant(t.FirstSentAt),
-		DueAt: timestamppb.New(t.DueAt), SettledAt: instant(t.SettledAt),
+		DueAt: timestamppb.New(t.DueAt), SettledAt: instant(t.SettledAt), InvoiceId: t.InvoiceID,
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *Server) LeaseTopUps(ctx context.Context, req *billingsvcv1.LeaseTopUpsR
 	resp := &billingsvcv1.LeaseTopUpsResponse{}
 	for _, l := range leases {
 		resp.Leases = append(resp.Leases, &billingsvcv1.TopUpLease{
-			TopUp: topUpOf(l.TopUp), LeaseToken: l.Token, ExpiresAt: timestamppb.New(l.ExpiresAt),
+			TopUp: topUpOf(l.TopUp), LeaseToken: l.Token, ExpiresAt: timestamppb.New(l.ExpiresAt), CountedInvoiceIds: l.Counted,
 		})
 	}
 	return resp, nil
@@ -127,12 +127,28 @@ func (s *Server) SettleTopUp(ctx context.Context, req *billingsvcv1.SettleTopUpR
 	}
 	t, err := s.svc.SettleTopUp(ctx, billing.TopUpSettlement{
 		TopUpID: req.GetTopUpId(), LeaseToken: req.GetLeaseToken(), Outcome: topUpOutcomes[req.GetOutcome()],
-		Detail: req.GetDetail(), RetryAfter: retry,
+		Detail: req.GetDetail(), RetryAfter: retry, InvoiceID: req.GetInvoiceId(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &billingsvcv1.SettleTopUpResponse{TopUp: topUpOf(t)}, nil
+}
+
+// ResolveTopUp settles a top-up by hand.
+func (s *Server) ResolveTopUp(ctx context.Context, req *billingsvcv1.ResolveTopUpRequest) (*billingsvcv1.ResolveTopUpResponse, error) {
+	res := req.GetResolution()
+	if res != billingsvcv1.Resolution_RESOLUTION_APPLIED && res != billingsvcv1.Resolution_RESOLUTION_NOT_APPLIED {
+		return nil, errNoResolution()
+	}
+	t, err := s.svc.ResolveTopUp(ctx, billing.ResolveTopUp{
+		TopUpID: req.GetTopUpId(), Paid: res == billingsvcv1.Resolution_RESOLUTION_APPLIED, InvoiceID: req.GetInvoiceId(),
+		DryRun: req.GetDryRun(), By: billing.By{Actor: req.GetActor(), Reason: req.GetReason()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &billingsvcv1.ResolveTopUpResponse{TopUp: topUpOf(t)}, nil
 }
 
 // leaseSize fills in the defaults of a lease.

@@ -140,7 +140,7 @@ func (s *Server) ResolveCharge(ctx context.Context, req *billingsvcv1.ResolveCha
 			return nil, fault.Errorf(fault.Invalid, "applied_nano_usd is of a charge that was applied")
 		}
 	default:
-		return nil, fault.Errorf(fault.Invalid, "resolution is not set")
+		return nil, errNoResolution()
 	}
 	c, err := s.svc.Resolve(ctx, r)
 	if err != nil {
@@ -148,6 +148,8 @@ func (s *Server) ResolveCharge(ctx context.Context, req *billingsvcv1.ResolveCha
 	}
 	return &billingsvcv1.ResolveChargeResponse{Charge: chargeOf(c)}, nil
 }
+
+func errNoResolution() error { return fault.Errorf(fault.Invalid, "resolution is not set") }
 
 // AuditBilling checks events, charges and balances against each other.
 func (s *Server) AuditBilling(ctx context.Context, req *billingsvcv1.AuditBillingRequest) (*billingsvcv1.AuditBillingResponse, error) {

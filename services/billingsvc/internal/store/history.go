@@ -73,7 +73,7 @@ func (s *Store) Reconciliations(ctx context.Context, q billing.HistoryQuery) ([]
 
 // topUpColumns are the fields of billing.TopUp, of a table named t.
 const topUpColumns = `t.top_up_id, t.team_id, t.amount_nano_usd, t.state, t.attempts, t.last_error, t.created_at, t.first_sent_at,
-	t.due_at, t.settled_at, t.lease_token, t.recorded_token, t.lease_worker, t.lease_until`
+	t.due_at, t.settled_at, t.lease_token, t.recorded_token, t.lease_worker, t.lease_until, t.invoice_id`
 
 // TopUps lists top-ups, newest first.
 func (s *Store) TopUps(ctx context.Context, q billing.HistoryQuery) ([]billing.TopUp, error) {

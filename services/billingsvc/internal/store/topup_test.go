@@ -1,11 +1,13 @@
 package store_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
 )
 
@@ -111,5 +113,66 @@ func TestTopUpsStopAtTheMonthsMostAndWhenSwitchedOff(t *testing.T) {
 	list, err := b.svc.TopUps(t.Context(), billing.HistoryQuery{TeamID: "acme", Limit: 10})
 	if err != nil || len(list) != 3 || list[2].State != billing.TopUpSucceeded {
 		t.Errorf("top-ups = %+v, %v, want three", list, err)
+	}
+}
+
+// TestATopUpInDoubtIsResolvedByHand settles by hand what no worker can: it blocks the
+// team's next top-up no more, and a late outcome of the worker's counts no more.
+func TestATopUpInDoubtIsResolvedByHand(t *testing.T) {
+	t.Parallel()
+	b := withTopUps(t)
+	by := billing.By{Actor: "ops", Reason: "looked at the invoices"}
+	resolve := func(id string, change func(*billing.ResolveTopUp)) (billing.TopUp, error) {
+		r := billing.ResolveTopUp{TopUpID: id, By: by}
+		change(&r)
+		return b.svc.ResolveTopUp(t.Context(), r)
+	}
+	notPaid, paid := func(*billing.ResolveTopUp) {}, func(r *billing.ResolveTopUp) { r.Paid, r.InvoiceID = true, "in_7" }
+	dry := func(r *billing.ResolveTopUp) { r.DryRun = true }
+
+	lease := b.topUps(1)[0]
+	id := lease.TopUp.TopUpID
+	if _, err := resolve(id, notPaid); fault.KindOf(err) != fault.Conflict {
+		t.Errorf("resolved while it is leased: %v, want Conflict", err)
+	}
+	b.settleTopUp(lease, billing.TopUpUnsure)
+	if got, err := resolve(id, dry); err != nil || got.State != billing.TopUpFailed {
+		t.Errorf("dry run: %+v, %v", got, err)
+	}
+	b.topUps(1) // it is still in doubt, and due again
+	b.exec(`update billing.top_ups set lease_until = now() - interval '1 second'`)
+	if got, err := resolve(id, notPaid); err != nil || got.State != billing.TopUpFailed || got.SettledAt == nil {
+		t.Errorf("resolved as %+v, %v, want failed", got, err)
+	}
+	late := billing.TopUpSettlement{TopUpID: id, LeaseToken: lease.Token + 1, Outcome: billing.TopUpPaid}
+	if _, err := b.svc.SettleTopUp(t.Context(), late); fault.KindOf(err) != fault.Conflict {
+		t.Errorf("a late outcome: %v, want Conflict", err)
+	}
+	if _, err := resolve(id, paid); fault.KindOf(err) != fault.Precondition {
+		t.Errorf("resolved twice: %v, want Precondition", err)
+	}
+
+	next := b.topUps(1)[0] // the team still needs one
+	b.settleTopUp(next, billing.TopUpUnsure)
+	if got, err := resolve(next.TopUp.TopUpID, paid); err != nil || got.State != billing.TopUpSucceeded || got.InvoiceID != "in_7" {
+		t.Errorf("resolved as %+v, %v, want succeeded", got, err)
+	}
+	b.topUps(0) // until the sink's balance is read
+	b.report("acme", billing.Sighting{Balance: 100})
+	b.exec(`update billing.top_ups set created_at = created_at - interval '32 days'`)
+	if third := b.topUps(1)[0]; !slices.Equal(third.Counted, []string{"in_7"}) {
+		t.Errorf("counted invoices %v, want in_7", third.Counted)
+	}
+	ops, err := b.svc.Operations(t.Context(), billing.HistoryQuery{TeamID: "acme", Limit: 10})
+	if err != nil || len(ops) != 3 || ops[0].Action != "resolve_top_up" || ops[0].Actor != "ops" || ops[2].Action != "top_up_rule" {
+		t.Errorf("operations = %+v, %v, want two resolutions", ops, err)
+	}
+	for _, wrong := range []billing.ResolveTopUp{{}, {TopUpID: id}, {TopUpID: id, InvoiceID: "in_1", By: by}} {
+		if _, err := b.svc.ResolveTopUp(t.Context(), wrong); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%+v: %v, want Invalid", wrong, err)
+		}
+	}
+	if _, err := resolve("nothing", notPaid); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("an unknown top-up: %v, want NotFound", err)
 	}
 }

@@ -119,58 +119,97 @@ func (s *Store) LeaseTopUps(ctx context.Context, q billing.LeaseQuery) ([]billin
 			for update skip locked
 		) due
 		where t.top_up_id = due.top_up_id
-		returning `+topUpColumns,
-		pgx.StrictNamedArgs{"now": q.Now, "until": q.Until, "worker": q.Worker, "max": q.Max})
-	list, err := collect[billing.TopUp](rows, "lease top-ups")
+		returning `+topUpColumns+`,
+			array(select o.invoice_id from billing.top_ups o
+				where o.team_id = t.team_id and o.top_up_id <> t.top_up_id and o.invoice_id <> ''
+				order by o.created_at desc limit @counted) as counted`,
+		pgx.StrictNamedArgs{"now": q.Now, "until": q.Until, "worker": q.Worker, "max": q.Max, "counted": countedInvoices})
+	type leased struct {
+		billing.TopUp
+		Counted []string
+	}
+	list, err := collect[leased](rows, "lease top-ups")
 	if err != nil {
 		return nil, err
 	}
 	leases := make([]billing.TopUpLease, 0, len(list))
 	for _, t := range list {
-		leases = append(leases, billing.TopUpLease{TopUp: t, Token: t.LeaseToken, ExpiresAt: q.Until})
+		leases = append(leases, billing.TopUpLease{TopUp: t.TopUp, Token: t.LeaseToken, ExpiresAt: q.Until, Counted: t.Counted})
 	}
 	return leases, nil
 }
+
+// countedInvoices bounds those that a worker is told. It looks at the sink only for
+// invoices since the first attempt, before which one other can have been paid.
+const countedInvoices = 10
 
 // SettleTopUp records the outcome of one attempt.
 func (s *Store) SettleTopUp(ctx context.Context, st billing.TopUpSettlement, now time.Time) (billing.TopUp, error) {
 	var settled billing.TopUp
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `select `+topUpColumns+` from billing.top_ups t where t.top_up_id = @id for update`,
-			pgx.StrictNamedArgs{"id": st.TopUpID})
-		t, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[billing.TopUp])
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return fault.Errorf(fault.NotFound, "top-up %s not found", st.TopUpID)
-		case err != nil:
-			return fmt.Errorf("lock top-up: %w", err)
+		t, err := lockTopUp(ctx, tx, st.TopUpID)
+		if err != nil {
+			return err
 		}
 		if settled, err = st.Apply(t, now); err != nil || settled.RecordedToken == t.RecordedToken {
 			return err
 		}
-		return writeTopUp(ctx, tx, st, settled, now)
+		return writeTopUp(ctx, tx, settled, st.Trips(), st.Detail, now)
 	})
 	return settled, err
 }
 
-// writeTopUp writes a settled top-up, trips the breaker of its team, and makes
+// ResolveTopUp settles a top-up by hand.
+func (s *Store) ResolveTopUp(ctx context.Context, r billing.ResolveTopUp, op billing.Operation, now time.Time) (billing.TopUp, error) {
+	var resolved billing.TopUp
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		t, err := lockTopUp(ctx, tx, r.TopUpID)
+		if err != nil {
+			return err
+		}
+		if resolved, err = r.Apply(t, now); err != nil || r.DryRun {
+			return err
+		}
+		if err := writeTopUp(ctx, tx, resolved, false, "", now); err != nil {
+			return err
+		}
+		op.TeamID = t.TeamID
+		return writeOperation(ctx, tx, &op)
+	})
+	return resolved, err
+}
+
+func lockTopUp(ctx context.Context, tx pgx.Tx, id string) (billing.TopUp, error) {
+	rows, _ := tx.Query(ctx, `select `+topUpColumns+` from billing.top_ups t where t.top_up_id = @id for update`, pgx.StrictNamedArgs{"id": id})
+	t, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[billing.TopUp])
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return t, fault.Errorf(fault.NotFound, "top-up %s not found", id)
+	case err != nil:
+		return t, fmt.Errorf("lock top-up: %w", err)
+	}
+	return t, nil
+}
+
+// writeTopUp writes a settled top-up, trips the breaker of its team if so, and makes
 // that due: whatever happened, the sink's balance tells.
-func writeTopUp(ctx context.Context, tx pgx.Tx, st billing.TopUpSettlement, t billing.TopUp, now time.Time) error {
+func writeTopUp(ctx context.Context, tx pgx.Tx, t billing.TopUp, trips bool, reason string, now time.Time) error {
 	var batch pgx.Batch
 	batch.Queue(`
 		update billing.top_ups
 		set state = @state, last_error = @last_error, due_at = @due_at, settled_at = @settled_at,
-			recorded_token = @recorded_token, lease_worker = '', lease_until = null
+			lease_token = @lease_token, recorded_token = @recorded_token, lease_worker = '', lease_until = null,
+			invoice_id = @invoice_id
 		where top_up_id = @id`,
 		pgx.StrictNamedArgs{
 			"id": t.TopUpID, "state": t.State, "last_error": t.LastError, "due_at": t.DueAt, "settled_at": t.SettledAt,
-			"recorded_token": t.RecordedToken,
+			"lease_token": t.LeaseToken, "recorded_token": t.RecordedToken, "invoice_id": t.InvoiceID,
 		})
 	batch.Queue(`update billing.balances set reconcile_due_at = least(reconcile_due_at, @now) where team_id = @team_id`,
 		pgx.StrictNamedArgs{"team_id": t.TeamID, "now": now})
-	if st.Trips() {
+	if trips {
 		batch.Queue(`update billing.top_up_rules set declined_at = @now, decline_reason = @reason where team_id = @team_id`,
-			pgx.StrictNamedArgs{"team_id": t.TeamID, "now": now, "reason": st.Detail})
+			pgx.StrictNamedArgs{"team_id": t.TeamID, "now": now, "reason": reason})
 	}
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("settle top-up: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -43,7 +44,7 @@ func (c *Client) Buy(ctx context.Context, t relay.TopUp) relay.Purchase {
 		case err != nil:
 			return relay.Purchase{Outcome: relay.Unsure, Detail: "an earlier attempt may have been paid: " + fault.Text(err)}
 		case paid != "":
-			return relay.Purchase{Outcome: relay.Paid, Detail: "invoice " + paid}
+			return relay.Purchase{Outcome: relay.Paid, Detail: "invoice " + paid, InvoiceID: paid}
 		case t.LookOnly:
 			return relay.Purchase{Outcome: relay.Unsure, Detail: "an earlier attempt may have been paid, and has no invoice so far"}
 		}
@@ -78,7 +79,8 @@ func (c *Client) purchase(r response) relay.Purchase {
 	case r.status == http.StatusOK && (body.CheckoutURL != "" || body.PaymentURL != "" || action):
 		p.Outcome, p.Detail = relay.Declined, "nobody has paid: the team has no card that can be charged, or must confirm"
 	case r.status == http.StatusOK && body.Invoice != nil && body.Invoice.Status == "paid":
-		p.Outcome, p.Detail = relay.Paid, "invoice "+c.clean(body.Invoice.StripeID)
+		p.Outcome, p.InvoiceID = relay.Paid, c.clean(body.Invoice.StripeID)
+		p.Detail = "invoice " + p.InvoiceID
 	case r.status == http.StatusOK && body.Invoice != nil && body.Invoice.Status != "":
 		p.Outcome, p.Detail = relay.Declined, "the invoice is "+c.clean(body.Invoice.Status)
 	case r.status == http.StatusBadRequest && declined(body.Code), r.status == http.StatusPaymentRequired:
@@ -100,7 +102,10 @@ func declined(code string) bool {
 	return false
 }
 
-// paid finds the invoice of an earlier attempt at a top-up. Empty: there is none.
+// paid finds the invoice of an earlier attempt at a top-up: one of its plan since
+// then that is no other's, since Autumn keeps no metadata with an invoice. Empty:
+// there is none. One that the team has bought by itself meanwhile may be taken for
+// it, and then the team has the credits that it needed.
 func (c *Client) paid(ctx context.Context, t relay.TopUp) (string, error) {
 	var customer struct {
 		Invoices []struct {
@@ -118,8 +123,9 @@ func (c *Client) paid(ctx context.Context, t relay.TopUp) (string, error) {
 	since := t.FirstSentAt.Add(-time.Minute).UnixMilli()
 	for _, i := range customer.Invoices {
 		for _, plan := range append(i.PlanIDs, i.ProductIDs...) {
-			if plan == c.opt.TopUpPlan && i.Status == "paid" && i.CreatedAt >= since {
-				return c.clean(i.StripeID), nil
+			id := c.clean(i.StripeID)
+			if plan == c.opt.TopUpPlan && i.Status == "paid" && i.CreatedAt >= since && !slices.Contains(t.Counted, id) {
+				return id, nil
 			}
 		}
 	}

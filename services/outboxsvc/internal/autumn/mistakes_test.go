@@ -201,6 +201,30 @@ func TestMistake17ATopUpWhoseAnswerWasLostIsNotBoughtAgain(t *testing.T) {
 	}
 }
 
+// TestAnInvoicePaysOneTopUp loses the first attempt of a second top-up on its way, soon
+// after a first one was paid: that one's invoice is not taken for the second's.
+func TestAnInvoicePaysOneTopUp(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, sim.Options{DefaultGrant: 100, Card: sim.CardGood}, func(o *Options) { o.TopUpPlan = "top_up" })
+	d.sim.Grant("acme", 0)
+	first := d.client.Buy(t.Context(), relay.TopUp{TopUpID: "t1", TeamID: "acme", AmountNanoUSD: 500 * money.Credit})
+	if first.Outcome != relay.Paid || first.InvoiceID == "" {
+		t.Fatalf("the first: %+v, want paid with an invoice", first)
+	}
+	second := relay.TopUp{TopUpID: "t2", TeamID: "acme", AmountNanoUSD: 500 * money.Credit, Unsure: true, LookOnly: true, FirstSentAt: d.clock.Now()}
+	if got := d.client.Buy(t.Context(), second); got.InvoiceID != first.InvoiceID {
+		t.Errorf("without knowing of the first: %+v, want its invoice", got)
+	}
+	second.Counted = []string{"in_other", first.InvoiceID}
+	if got := d.client.Buy(t.Context(), second); got.Outcome != relay.Unsure {
+		t.Errorf("the second: %+v, want that nobody knows", got)
+	}
+	second.LookOnly = false
+	if got := d.client.Buy(t.Context(), second); got.Outcome != relay.Paid || got.InvoiceID == first.InvoiceID {
+		t.Errorf("the second, asked for again: %+v, want paid with an invoice of its own", got)
+	}
+}
+
 func TestMistake19AmountsAreExactToTheLastMicroCredit(t *testing.T) {
 	t.Parallel()
 	var value json.Number

@@ -122,7 +122,7 @@ func (c *Client) LeaseTopUps(ctx context.Context, worker string, limit int, hold
 		leases = append(leases, relay.TopUpLease{Token: l.GetLeaseToken(), TopUp: relay.TopUp{
 			TopUpID: t.GetTopUpId(), TeamID: t.GetTeamId(), AmountNanoUSD: money.NanoUSD(t.GetAmountNanoUsd()),
 			Unsure:   t.GetState() == billingsvcv1.TopUpState_TOP_UP_STATE_UNKNOWN,
-			Attempts: int(t.GetAttempts()), FirstSentAt: timeOf(t.GetFirstSentAt()),
+			Attempts: int(t.GetAttempts()), FirstSentAt: timeOf(t.GetFirstSentAt()), Counted: l.GetCountedInvoiceIds(),
 		}})
 	}
 	return leases, nil
@@ -142,7 +142,7 @@ func (c *Client) SettleTopUp(ctx context.Context, s relay.TopUpSettlement) error
 	defer cancel()
 	_, err := c.api.SettleTopUp(ctx, &billingsvcv1.SettleTopUpRequest{
 		TopUpId: s.TopUpID, LeaseToken: s.Token, Outcome: purchases[s.Outcome], Detail: short(s.Detail),
-		RetryAfterMs: s.RetryAfter.Milliseconds(),
+		RetryAfterMs: s.RetryAfter.Milliseconds(), InvoiceId: s.InvoiceID,
 	}, grpc.WaitForReady(true))
 	if err != nil {
 		return faultOf(err)

@@ -20,6 +20,7 @@ type TopUp struct {
 	LookOnly      bool // and do not ask for it again yet
 	Attempts      int
 	FirstSentAt   time.Time
+	Counted       []string // invoices of the team's other top-ups
 }
 
 // TopUpLease is the right to ask for one top-up, once.
@@ -44,6 +45,7 @@ const (
 type Purchase struct {
 	Outcome    PurchaseOutcome
 	Detail     string
+	InvoiceID  string        // what it was paid with; empty: not, or not known
 	RetryAfter time.Duration // what the sink asked for
 }
 
@@ -53,6 +55,7 @@ type TopUpSettlement struct {
 	Token      int64
 	Outcome    PurchaseOutcome
 	Detail     string
+	InvoiceID  string
 	RetryAfter time.Duration
 }
 
@@ -97,7 +100,7 @@ func (s *Service) topUp(ctx context.Context, l TopUpLease) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	err := s.billing.SettleTopUp(ctx, TopUpSettlement{
-		TopUpID: l.TopUp.TopUpID, Token: l.Token, Outcome: p.Outcome, Detail: p.Detail, RetryAfter: wait,
+		TopUpID: l.TopUp.TopUpID, Token: l.Token, Outcome: p.Outcome, Detail: p.Detail, InvoiceID: p.InvoiceID, RetryAfter: wait,
 	})
 	s.bought(l.TopUp, p, err)
 	if err != nil && fault.KindOf(err) != fault.Conflict {
@@ -110,7 +113,7 @@ func (s *Service) topUp(ctx context.Context, l TopUpLease) error {
 // sink to know the key.
 func (s *Service) buy(ctx context.Context, t TopUp) Purchase {
 	if t.Unsure && s.now().Sub(t.FirstSentAt) > resendWindow {
-		return Purchase{Outcome: Unsure, RetryAfter: askedCap, Detail: "may have been bought too long ago: look at the sink's invoices"}
+		return Purchase{Outcome: Unsure, RetryAfter: askedCap, Detail: "may have been bought too long ago to ask again: look at the sink's invoices and call ResolveTopUp"}
 	}
 	if err := s.reads.wait(ctx); err != nil {
 		return Purchase{Outcome: NotDone, Detail: err.Error()}
