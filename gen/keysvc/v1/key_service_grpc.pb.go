@@ -50,11 +50,15 @@ type KeyServiceClient interface {
 	// session's earlier keys and returns a new one, with everything a sandbox
 	// needs to use it. Repeating the call with the same idempotency key leaves
 	// exactly one live key; the answer to the last call holds the live secret.
+	// FAILED_PRECONDITION when the idempotency key made the session's key for
+	// another team.
 	IssueSessionKey(ctx context.Context, in *IssueSessionKeyRequest, opts ...grpc.CallOption) (*IssueSessionKeyResponse, error)
 	// CreateKey makes a key with the attributes given; what is not given comes
 	// from the service's defaults for keys, if it has any. ALREADY_EXISTS when the
 	// alias is taken by a live key; NOT_FOUND when the team is unknown or deleted;
-	// INVALID_ARGUMENT when more is asked for than the service's upper bounds.
+	// INVALID_ARGUMENT when more is asked for than the service's upper bounds;
+	// FAILED_PRECONDITION when the idempotency key made a key of another team or
+	// alias.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
 	// GetKey finds one key, live or not, by id, alias or token hash; also by the
 	// token hash of a secret that was rotated away.
@@ -245,11 +249,15 @@ type KeyServiceServer interface {
 	// session's earlier keys and returns a new one, with everything a sandbox
 	// needs to use it. Repeating the call with the same idempotency key leaves
 	// exactly one live key; the answer to the last call holds the live secret.
+	// FAILED_PRECONDITION when the idempotency key made the session's key for
+	// another team.
 	IssueSessionKey(context.Context, *IssueSessionKeyRequest) (*IssueSessionKeyResponse, error)
 	// CreateKey makes a key with the attributes given; what is not given comes
 	// from the service's defaults for keys, if it has any. ALREADY_EXISTS when the
 	// alias is taken by a live key; NOT_FOUND when the team is unknown or deleted;
-	// INVALID_ARGUMENT when more is asked for than the service's upper bounds.
+	// INVALID_ARGUMENT when more is asked for than the service's upper bounds;
+	// FAILED_PRECONDITION when the idempotency key made a key of another team or
+	// alias.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
 	// GetKey finds one key, live or not, by id, alias or token hash; also by the
 	// token hash of a secret that was rotated away.

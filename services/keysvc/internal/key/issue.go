@@ -3,6 +3,8 @@ package key
 import (
 	"context"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
 )
 
 // IssueRequest asks for a session's key.
@@ -10,9 +12,17 @@ type IssueRequest struct {
 	Attributes // UserID and TeamID are required; KeyAlias is not used
 	// TeamAlias names the team if it has to be made.
 	TeamAlias string
-	// IdempotencyKey: a repeat with the same one renews the secret of the key
-	// that the first call made. Empty: each call makes a new key.
+	// IdempotencyKey: a repeat with the same one and TeamID renews the secret of the
+	// key that the first call made. Empty: each call makes a new key.
 	IdempotencyKey string
+}
+
+// errOtherCall refuses a call that takes the idempotency key of another one, as the
+// field shows: it would end the secret of a key that it did not ask for, and get one
+// for it. It says nothing about that key.
+func errOtherCall(field string) error {
+	return fault.Errorf(fault.Precondition,
+		"this idempotency key was used for another %s: send what the first call sent, or another idempotency key", field)
 }
 
 // IssueSessionKey gives a session its key: it makes the team when it is
@@ -41,6 +51,9 @@ func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest
 		}
 		now := s.now() // after the wait for the lock, so that ids follow the order of the changes
 		if k, ok := r.repeated(keys, now); ok {
+			if k.TeamID != r.TeamID {
+				return errOtherCall("team_id")
+			}
 			c.Key = k
 			if _, _, err := revoke(ctx, tx, by, others(keys, k), now); err != nil {
 				return err

@@ -158,9 +158,10 @@ func TestIssueRotateAndRevokeLeaveOneLiveKeyAtMost(t *testing.T) {
 	for i := range 4 {
 		working.Go(func() error {
 			for n := range calls {
+				asked := n / 2 * (i % 2)
 				_, err := b.IssueSessionKey(t.Context(), admin, key.IssueRequest{
-					Attributes:     key.Attributes{UserID: "sess-1", TeamID: fmt.Sprintf("org-%d", n%2)},
-					IdempotencyKey: fmt.Sprintf("idem-%d", n/2*(i%2)),
+					Attributes:     key.Attributes{UserID: "sess-1", TeamID: fmt.Sprintf("org-%d", asked%2)},
+					IdempotencyKey: fmt.Sprintf("idem-%d", asked),
 				})
 				if err != nil {
 					return fmt.Errorf("issue: %w", err)
