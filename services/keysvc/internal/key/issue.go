@@ -25,11 +25,11 @@ func errOtherCall(field string) error {
 		"this idempotency key was used for another %s: send what the first call sent, or another idempotency key", field)
 }
 
-// IssueSessionKey gives a session its key: it makes the team when it is
-// unknown and ends the session's other keys. Whatever happens at once, a
-// session that was ever issued a key, and not more by CreateKey, has exactly one
-// live key until it is revoked. A team that was deleted gets none: a call that
-// was late must not bring it back.
+// IssueSessionKey gives a session its key: it makes the team when that is unknown,
+// and ends the session's other keys in the same transaction. However many calls come
+// at once, the session has exactly one live key from the first of them on, until that
+// is revoked or CreateKey makes it another. A team that was deleted gets none: a call
+// that comes late must not bring it back.
 func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest) (Created, error) {
 	r.KeyAlias, r.Blocked = "", false
 	var err error
