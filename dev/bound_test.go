@@ -83,11 +83,17 @@ func ask(ctx context.Context, base, key, text string) (*http.Response, error) {
 	return http.DefaultClient.Do(req)
 }
 
+// promised is the longest from a revocation's answer until no request with the key is
+// taken and none of its streams runs, on any replica. It is the only bound that is
+// promised: how much sooner it is as a rule, which depends on the machine, is printed
+// and held to nothing.
+const promised = 5 * time.Second
+
 // TestTheRevocationBound revokes keys that are under load on four replicas and
 // measures, from the answer of the revocation, how long requests with them are
-// still taken and streams still run. It is 5 seconds at the most, by design: what
-// this prints is how it is. It goes on when one of the replicas is told of nothing,
-// when a keysvc replica is killed, and with one that Postgres does not notify.
+// still taken and streams still run: not for longer than is promised. It goes on when
+// one of the replicas is told of nothing, when a keysvc replica is killed, and with
+// one that Postgres does not notify.
 func TestTheRevocationBound(t *testing.T) {
 	t.Parallel()
 	s := newSuite(t)
@@ -121,15 +127,16 @@ func TestTheRevocationBound(t *testing.T) {
 		round.begin()
 		all = append(all, b.revokeUnderLoad(t, round.name)...)
 	}
-	if worst := slices.Max(all); worst > 5*time.Second {
-		t.Errorf("the bound of 5 s was broken: %s", worst)
+	if worst := slices.Max(all); worst > promised {
+		t.Errorf("the bound of %s was broken: %s", promised, worst)
 	}
 	b.awaitSettled(t)
 }
 
 // TestTheRevocationBoundWhileKeysvcIsAway kills keysvc when it has answered the
 // revocations, of which it could tell nobody: requests are taken, and streams run,
-// for the stated window, and then end with an error that says to try again.
+// for the stated window and no longer than is promised after it, and then end with an
+// error that says to try again.
 func TestTheRevocationBoundWhileKeysvcIsAway(t *testing.T) {
 	t.Parallel()
 	const window = 4 * time.Second
@@ -145,9 +152,8 @@ func TestTheRevocationBoundWhileKeysvcIsAway(t *testing.T) {
 	// On a slow machine a replica asks again before the last key is revoked.
 	b.before = func() { muffler.on.Store(true); muffler.mute.Store(true) }
 	b.after = keysvc.kill
-	// Streams are looked at once a second, and keysvc is asked each time.
-	if worst := slices.Max(b.revokeUnderLoad(t, "keysvc is away")); worst > window+5*time.Second {
-		t.Errorf("the window of %s was broken: %s", window, worst)
+	if worst := slices.Max(b.revokeUnderLoad(t, "keysvc is away")); worst > window+promised {
+		t.Errorf("the window of %s, and %s, was broken: %s", window, promised, worst)
 	}
 	b.awaitSettled(t)
 }
@@ -251,7 +257,7 @@ func (b bound) awaitSettled(t *testing.T) {
 func histogram(ds []time.Duration) string {
 	slices.Sort(ds)
 	var out strings.Builder
-	fmt.Fprintf(&out, "after the answer: p50 %s, p99 %s, max %s;", ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)*99/100].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
+	fmt.Fprintf(&out, "after the answer: p50 %s, max %s;", ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
 	low := time.Duration(-1)
 	for limit := time.Millisecond; low < ds[len(ds)-1]; limit *= 2 {
 		n := 0

@@ -4,7 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
-	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -16,11 +16,12 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/virtualkey"
 )
 
 var (
 	errNoToken = fault.Errorf(fault.Unauthenticated, "a master key is needed in `authorization: Bearer`")
-	errLocked  = fault.Errorf(fault.Exhausted, "too many wrong credentials came from this address; try again in a minute")
+	errLocked  = fault.Errorf(fault.Exhausted, "the credential is wrong, and so were too many before it from this address; wait a minute")
 )
 
 // guard decides who may call what.
@@ -28,6 +29,7 @@ type guard struct {
 	tokens  []Token
 	ownAuth map[string]bool
 	allowed map[Scope]map[string]bool // methods by full name
+	proxies Proxies
 	tries   *tries
 	refused *prometheus.CounterVec
 }
@@ -35,10 +37,10 @@ type guard struct {
 func newGuard(cfg Config, opt Options) *guard {
 	g := &guard{
 		tokens: cfg.Tokens, ownAuth: map[string]bool{}, allowed: map[Scope]map[string]bool{},
-		tries: newTries(cfg.AuthFailures),
+		proxies: cfg.TrustedProxies, tries: newTries(cfg.AuthFailures),
 		refused: promauto.With(opt.Registry).NewCounterVec(prometheus.CounterOpts{
 			Name: cfg.Name + "_refused_credentials_total",
-			Help: "Calls refused for their credentials: none, wrong, scope (not allowed this), locked (too many wrong ones before).",
+			Help: "Calls refused for their credentials: none, wrong, locked (wrong, and too many before it), virtual_key (one on a route that takes none), scope (not allowed this).",
 		}, []string{"reason"}),
 	}
 	for _, m := range opt.OwnAuth {
@@ -63,7 +65,7 @@ func (g *guard) authenticate(ctx context.Context, method string) error {
 		ctx.Value(callKey{}).(*call).actor = actorService
 		return nil
 	}
-	t, err := g.admit(md.Get("authorization"), addressOf(ctx, md))
+	t, err := g.admit(md.Get("authorization"), g.proxies.callerOf(ctx, md))
 	if err != nil {
 		return challenge(ctx, err)
 	}
@@ -92,37 +94,42 @@ func challenge(ctx context.Context, refusal error) error {
 	return refusal
 }
 
-// admit finds whose token the authorization headers carry. An address that sent
-// too many wrong ones is refused even with a right one, but for the service
-// tokens: many callers may stand behind a service's address.
-func (g *guard) admit(headers []string, from string) (Token, error) {
+// admit finds whose token the authorization headers carry. A right one is always
+// let in, whatever else came from its address: others may be behind that, such as a
+// sandbox beside the gateway, and must not be able to lock it out. So a lock does
+// not hide a right guess, and it need not: tokens are too long to be guessed at any
+// rate, as SECURITY.md reckons. A virtual key is no guess at a token, it is only on
+// the wrong route.
+func (g *guard) admit(headers []string, from netip.Addr) (Token, error) {
 	var found Token
-	given, ok := false, false
+	right, virtual, guess := false, false, false
 	for _, header := range headers {
 		text := bearerOf(header)
-		given = given || text != ""
+		if text == "" {
+			continue
+		}
 		// Compare with every token in constant time.
 		for _, t := range g.tokens {
-			if text != "" && t.Secret.Equal(text) {
-				found, ok = t, true
+			if t.Secret.Equal(text) {
+				found, right = t, true
 			}
 		}
+		isKey := virtualkey.Valid(text)
+		virtual, guess = virtual || isKey, guess || !isKey
 	}
+	why, err := "none", errNoToken
 	switch {
-	case ok && found.Actor == actorService:
+	case right:
 		return found, nil
-	case g.tries.locked(from):
-		g.refused.WithLabelValues("locked").Inc()
-		return Token{}, errLocked
-	case ok:
-		return found, nil
-	case given:
-		g.tries.failed(from)
-		g.refused.WithLabelValues("wrong").Inc()
-	default:
-		g.refused.WithLabelValues("none").Inc()
+	case guess && g.tries.failed(from):
+		why, err = "locked", errLocked
+	case guess:
+		why = "wrong"
+	case virtual:
+		why = "virtual_key"
 	}
-	return Token{}, errNoToken
+	g.refused.WithLabelValues(why).Inc()
+	return Token{}, err
 }
 
 // bearerOf is the credential of an authorization header; empty: none.
@@ -134,40 +141,9 @@ func bearerOf(header string) string {
 	return strings.TrimSpace(given)
 }
 
-// addressOf is where a call comes from, as far as we know it ourselves: of a
-// call through a gateway the address that the gateway saw, which it puts last,
-// and before it the address of the gateway, unless that is our own.
-func addressOf(ctx context.Context, md metadata.MD) string {
-	var own string
-	if p, ok := peer.FromContext(ctx); ok {
-		own = hostOf(p.Addr.String())
-	}
-	forwarded := strings.Join(md.Get("x-forwarded-for"), ",")
-	seen := strings.TrimSpace(forwarded[strings.LastIndex(forwarded, ",")+1:])
-	switch {
-	case seen == "":
-		return own
-	case own == pipeAddr:
-		return seen
-	}
-	return own + " " + seen
-}
-
-// pipeAddr is the address of both ends of the pipe between the own gateway and
-// the own server.
-const pipeAddr = "bufconn"
-
-func hostOf(addr string) string {
-	if host, _, err := net.SplitHostPort(addr); err == nil {
-		return host
-	}
-	return addr
-}
-
 const (
 	lockWindow = time.Minute
 	mostTries  = 10_000 // addresses that are remembered
-	longestKey = 128    // of an address; a longer one is cut
 )
 
 // tries counts wrong credentials by address, for a minute from the first one. It
@@ -177,38 +153,25 @@ type tries struct {
 	now  func() time.Time
 
 	mu     sync.Mutex
-	byAddr map[string]*list.Element
+	byAddr map[netip.Addr]*list.Element
 	order  *list.List // of *try, oldest first
 }
 
 type try struct {
-	addr  string
+	addr  netip.Addr
 	began time.Time
 	n     int
 }
 
 func newTries(most int) *tries {
-	return &tries{most: most, now: time.Now, byAddr: map[string]*list.Element{}, order: list.New()}
+	return &tries{most: most, now: time.Now, byAddr: map[netip.Addr]*list.Element{}, order: list.New()}
 }
 
-// locked says whether no more is taken from an address.
-func (t *tries) locked(addr string) bool {
+// failed notes a wrong credential and says whether there were too many before it.
+func (t *tries) failed(addr netip.Addr) bool {
 	if t.most == 0 {
 		return false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.forget()
-	e, ok := t.byAddr[cut(addr)]
-	return ok && e.Value.(*try).n >= t.most
-}
-
-// failed notes a wrong credential.
-func (t *tries) failed(addr string) {
-	if t.most == 0 {
-		return
-	}
-	addr = cut(addr)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget()
@@ -220,7 +183,9 @@ func (t *tries) failed(addr string) {
 		e = t.order.PushBack(&try{addr: addr, began: t.now()})
 		t.byAddr[addr] = e
 	}
-	e.Value.(*try).n++
+	of := e.Value.(*try)
+	of.n++
+	return of.n > t.most
 }
 
 // forget drops what began a minute ago. The caller holds mu.
@@ -234,5 +199,3 @@ func (t *tries) remove(e *list.Element) {
 	delete(t.byAddr, e.Value.(*try).addr)
 	t.order.Remove(e)
 }
-
-func cut(addr string) string { return addr[:min(len(addr), longestKey)] }

@@ -2,8 +2,8 @@ package serve
 
 import (
 	"context"
-	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
+	"github.com/proliferate-ai/llm-proxy/kit/virtualkey"
 )
 
 const (
@@ -72,54 +73,160 @@ func TestATokenMayCallWhatItsScopeAllows(t *testing.T) {
 	}
 }
 
-func TestAnAddressWithTooManyWrongCredentialsIsLockedOut(t *testing.T) {
+// callers call a server over each transport, as if x-forwarded-for said where they
+// are; empty: it is not sent.
+func callers(s *stand) map[string]func(token, forwarded string) codes.Code {
+	return map[string]func(token, forwarded string) codes.Code{
+		"gRPC": func(token, forwarded string) codes.Code {
+			ctx := s.t.Context()
+			if forwarded != "" {
+				ctx = metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", forwarded)
+			}
+			return status.Code(s.dial(token).Invoke(ctx, unaryMethod, wrapperspb.String(""), &wrapperspb.StringValue{}))
+		},
+		"REST": func(token, forwarded string) codes.Code {
+			return s.ask(http.MethodPost, "/v1/echo", token, forwarded)
+		},
+		"plain HTTP": func(token, forwarded string) codes.Code {
+			return s.ask(http.MethodGet, "/metrics", token, forwarded)
+		},
+	}
+}
+
+// ask calls over HTTP and returns the code that the status stands for.
+func (s *stand) ask(method, path, token, forwarded string) codes.Code {
+	s.t.Helper()
+	header := http.Header{}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	if forwarded != "" {
+		// The second is what a client may try, to choose its own address.
+		header["X-Forwarded-For"], header["Grpc-Metadata-X-Forwarded-For"] = strings.Split(forwarded, ";"), []string{"198.51.100.77"}
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.HTTPAddr()+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header = header
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close() // only its status counts
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return codes.OK
+	case http.StatusUnauthorized:
+		return codes.Unauthenticated
+	case http.StatusTooManyRequests:
+		return codes.ResourceExhausted
+	}
+	s.t.Fatalf("%s = %d", path, resp.StatusCode)
+	return codes.Unknown
+}
+
+const wrong = "wrong-canary-0123456"
+
+func TestWhoGuessesLocksNobodyElseOut(t *testing.T) {
 	t.Parallel()
 	s := scoped(t, 3)
 	clock := time.Unix(1_000_000, 0)
 	s.guard.tries.now = func() time.Time { return clock }
-	want := func(what, token string, code codes.Code) {
-		t.Helper()
-		if err := s.call(token); status.Code(err) != code {
-			t.Errorf("%s: %v, want %s", what, err, code)
+	for name, call := range callers(s) {
+		want := func(what, token string, code codes.Code) {
+			t.Helper()
+			if got := call(token, ""); got != code {
+				t.Errorf("%s, %s: %s, want %s", name, what, got, code)
+			}
+		}
+		for range 5 {
+			want("no credential is no guess", "", codes.Unauthenticated)
+			want("a virtual key is no guess at a token", virtualkey.New().Reveal(), codes.Unauthenticated)
+		}
+		for range 3 {
+			want("a wrong one", wrong, codes.Unauthenticated)
+		}
+		want("one more", wrong, codes.ResourceExhausted)
+		want("another one", wrong+"7", codes.ResourceExhausted)
+		want("no credential", "", codes.Unauthenticated)
+		want("a virtual key", virtualkey.New().Reveal(), codes.Unauthenticated)
+		for _, right := range []string{master, ops, service} {
+			want("a right one from there", right, codes.OK)
+		}
+		clock = clock.Add(time.Minute)
+		want("a wrong one a minute later", wrong, codes.Unauthenticated)
+		clock = clock.Add(time.Minute)
+	}
+}
+
+func TestNobodyChoosesTheAddressThatItIsKnownBy(t *testing.T) {
+	t.Parallel()
+	s := scoped(t, 1)
+	clock := time.Unix(1_000_000, 0)
+	s.guard.tries.now = func() time.Time { return clock }
+	for name, call := range callers(s) {
+		if got := call(wrong, "192.0.2.1"); got != codes.Unauthenticated {
+			t.Errorf("%s: the first guess: %s", name, got)
+		}
+		for _, forwarded := range []string{"192.0.2.2", "192.0.2.3, 127.0.0.1", "nonsense", ""} {
+			if got := call(wrong, forwarded); got != codes.ResourceExhausted {
+				t.Errorf("%s: a guess that says it is from %q: %s, want %s", name, forwarded, got, codes.ResourceExhausted)
+			}
+		}
+		clock = clock.Add(time.Minute)
+	}
+}
+
+func TestATrustedProxySaysWhereACallerIs(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *Config, _ *Options) {
+		c.AuthFailures = 1
+		c.TrustedProxies = Proxies{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	clock := time.Unix(1_000_000, 0)
+	s.guard.tries.now = func() time.Time { return clock }
+	for name, call := range callers(s) {
+		if got := call(wrong, "203.0.113.9, 10.1.2.3"); got != codes.Unauthenticated {
+			t.Errorf("%s: the first guess: %s", name, got)
+		}
+		for forwarded, want := range map[string]codes.Code{
+			"10.1.2.3":            codes.ResourceExhausted, // the same caller
+			"10.1.2.3, 192.0.2.9": codes.ResourceExhausted, // behind two proxies
+			"10.4.5.6,10.1.2.3,192.0.2.9, 192.0.2.10": codes.ResourceExhausted,
+			"::ffff:10.1.2.3":                         codes.ResourceExhausted, // in its other form
+			"203.0.113.9":                             codes.Unauthenticated,   // somebody else, only named before
+			"10.1.2.3, 203.0.113.7":                   codes.Unauthenticated,   // not a trusted proxy: it is the caller
+			"10.1.2.3, nonsense":                      codes.Unauthenticated,   // the proxy itself
+		} {
+			if got := call(wrong, forwarded); got != want {
+				t.Errorf("%s: a guess from %q: %s, want %s", name, forwarded, got, want)
+			}
+		}
+		clock = clock.Add(time.Minute)
+	}
+	// A client's own header line stands before the one that its proxy adds.
+	for _, want := range []codes.Code{codes.Unauthenticated, codes.ResourceExhausted} {
+		if got := s.ask(http.MethodPost, "/v1/echo", wrong, "198.51.100.1;10.1.2.3"); got != want {
+			t.Errorf("two header lines: %s, want %s", got, want)
 		}
 	}
-	for range 5 {
-		want("no credential is no guess", "", codes.Unauthenticated)
+	if got := s.ask(http.MethodPost, "/v1/echo", wrong, "198.51.100.2;10.1.2.3"); got != codes.ResourceExhausted {
+		t.Errorf("another first line: %s, want %s", got, codes.ResourceExhausted)
 	}
-	for range 3 {
-		want("a wrong one", "wrong-0123456789", codes.Unauthenticated)
-	}
-	want("one more", "wrong-0123456789", codes.ResourceExhausted)
-	want("a right one from there", master, codes.ResourceExhausted)
-	want("a service", service, codes.OK)
-	if code, _ := s.get(http.MethodGet, "/metrics", master); code != http.StatusTooManyRequests {
-		t.Errorf("metrics = %d, want 429", code)
-	}
-	if code, _ := s.get(http.MethodPost, "/v1/echo", master); code != http.StatusTooManyRequests {
-		t.Errorf("REST = %d, want 429", code)
-	}
-	if code, _ := s.get(http.MethodPost, "/v1/echo", service); code != http.StatusOK {
-		t.Errorf("REST of a service = %d, want 200", code)
-	}
-	// Somebody else, through a gateway that is on the locked address.
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", "127.0.0.1, 192.0.2.7")
-	if err := s.dial(master).Invoke(ctx, unaryMethod, wrapperspb.String(""), &wrapperspb.StringValue{}); err != nil {
-		t.Errorf("through a gateway: %v", err)
-	}
-	clock = clock.Add(time.Minute)
-	want("a minute later", master, codes.OK)
 }
 
 func TestTriesAreBounded(t *testing.T) {
 	t.Parallel()
 	tries := newTries(1)
+	nth := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
 	for i := range mostTries + 10 {
-		tries.failed(fmt.Sprint(i) + strings.Repeat("x", 200))
+		tries.failed(nth(i))
 	}
 	if len(tries.byAddr) != mostTries || tries.order.Len() != mostTries {
 		t.Errorf("%d addresses in %d tries, want %d", len(tries.byAddr), tries.order.Len(), mostTries)
 	}
-	if tries.locked("5"+strings.Repeat("x", 200)) || !tries.locked("15"+strings.Repeat("x", 200)) {
+	if !tries.failed(nth(15)) || tries.failed(nth(5)) {
 		t.Error("the oldest must be forgotten, and only those")
 	}
 }

@@ -112,6 +112,22 @@ func dial(target string, id *Identity, opts ...grpc.DialOption) (*grpc.ClientCon
 	return grpc.NewClient(target, opts...)
 }
 
+// Onward makes the calls of a service that another service makes for its caller: it
+// tells for whom, by the name of the caller's token or as the caller says, and under
+// the caller's request id. The audit over there would else know of this service only.
+type Onward struct{ grpc.ClientConnInterface }
+
+// Invoke implements grpc.ClientConnInterface.
+func (o Onward) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	by := Actor(ctx)
+	in, _ := metadata.FromIncomingContext(ctx)
+	if named := in.Get("litellm-changed-by"); len(named) > 0 && named[0] != "" {
+		by = named[0]
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, "litellm-changed-by", by, "x-request-id", RequestID(ctx))
+	return o.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
+}
+
 type bearer struct{ token secret.String }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.

@@ -20,8 +20,10 @@ type Config struct {
 	// service tokens.
 	Tokens []Token
 	// AuthFailures is how many wrong credentials an address may send in a minute
-	// before all its calls are refused for the rest of it. Zero: any number.
+	// before it is told to wait. Right ones are taken all the same. Zero: any number.
 	AuthFailures int
+	// TrustedProxies say where a caller is that comes through them.
+	TrustedProxies Proxies
 	// Caller is as whom this service calls the others. With an identity, gRPC is
 	// served to those only who have one too.
 	Caller Caller
@@ -64,7 +66,7 @@ type Defaults struct {
 }
 
 // LoadConfig reads <PREFIX>_GRPC_LISTEN, <PREFIX>_HTTP_LISTEN, <PREFIX>_DRAIN,
-// <PREFIX>_DRAIN_WAIT, LOG_LEVEL, LLM_PROXY_MASTER_KEY (alias
+// <PREFIX>_DRAIN_WAIT, <PREFIX>_TRUSTED_PROXIES, LOG_LEVEL, LLM_PROXY_MASTER_KEY (alias
 // LITELLM_MASTER_KEY), LLM_PROXY_SERVICE_TOKEN, LLM_PROXY_ADMIN_TOKENS,
 // LLM_PROXY_AUTH_FAILURES and the files of an Identity. Several master keys or
 // service tokens, separated by commas, are all valid; the first service token is
@@ -79,7 +81,8 @@ func LoadConfig(r *env.Reader, name, prefix string, d Defaults) Config {
 		DrainWait:  r.Duration(prefix+"_DRAIN_WAIT", 100*time.Millisecond),
 		LogLevel:   r.OneOf("LOG_LEVEL", "info", "debug", "info", "warn", "error"),
 
-		AuthFailures: r.Int("LLM_PROXY_AUTH_FAILURES", 60, 0, 1_000_000),
+		AuthFailures:   r.Int("LLM_PROXY_AUTH_FAILURES", 60, 0, 1_000_000),
+		TrustedProxies: readProxies(r, prefix+"_TRUSTED_PROXIES"),
 	}
 	c.Caller.Identity = ReadIdentity(r)
 	needed := c.Caller.Identity == nil

@@ -27,9 +27,11 @@ func TestLoadConfigReportsAllFaults(t *testing.T) {
 		{"nothing is set", nil, []string{"LLM_PROXY_MASTER_KEY: not set", "LLM_PROXY_SERVICE_TOKEN: not set"}},
 		{"everything is wrong", map[string]string{
 			"TEST_GRPC_LISTEN": "nowhere", "TEST_HTTP_LISTEN": "4000", "TEST_DRAIN": "soon", "TEST_DRAIN_WAIT": "-1s", "LOG_LEVEL": "loud",
+			"TEST_TRUSTED_PROXIES": "10.0.0.0/8,10.1.2.3",
 			"LLM_PROXY_MASTER_KEY": "sk-tiny", "LLM_PROXY_SERVICE_TOKEN": "tiny-too",
 		}, []string{
 			`TEST_GRPC_LISTEN: "nowhere"`, `TEST_HTTP_LISTEN: "4000"`, `TEST_DRAIN: "soon"`, `TEST_DRAIN_WAIT: "-1s"`, `LOG_LEVEL: "loud"`,
+			`TEST_TRUSTED_PROXIES: "10.1.2.3" is not a network`,
 			"LLM_PROXY_MASTER_KEY or LLM_PROXY_SERVICE_TOKEN: has a value of 7 characters", "of 8 characters",
 		}},
 		{"one of several keys is short", map[string]string{"LLM_PROXY_MASTER_KEY": master + ",sk-tiny", "LLM_PROXY_SERVICE_TOKEN": service}, []string{"of 7 characters"}},

@@ -100,7 +100,7 @@ func (s *Server) edge() http.Handler {
 	})
 	metrics := promhttp.HandlerFor(s.opt.Registry, promhttp.HandlerOpts{})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		t, err := s.guard.admit(r.Header.Values("Authorization"), hostOf(r.RemoteAddr))
+		t, err := s.guard.admit(r.Header.Values("Authorization"), s.cfg.TrustedProxies.ClientOf(r))
 		switch {
 		case errors.Is(err, errLocked):
 			answer(w, http.StatusTooManyRequests, err.Error())

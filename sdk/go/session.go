@@ -128,8 +128,9 @@ type Target struct {
 }
 
 // RevokeVirtualKey ends keys for good and returns them: the key that is named, also
-// when it had ended before, or the session's live keys. Within a second no proxy takes them and their streams are cut. What was
-// never there is a 404. In direct mode there is nothing to end, and nothing is done.
+// when it had ended before, or the session's live keys. Within five seconds, as a rule
+// at once, no proxy takes them and their streams are cut. What was never there is a
+// 404. In direct mode there is nothing to end, and nothing is done.
 func (c *Client) RevokeVirtualKey(ctx context.Context, t Target) ([]Key, error) {
 	const op = "revoke a virtual key"
 	body, err := t.selection()

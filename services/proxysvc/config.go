@@ -2,7 +2,6 @@ package proxysvc
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,10 +98,9 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			BodyTime:      r.Duration("PROXYSVC_BODY_TIMEOUT", 5*time.Minute),
 			BodyIdle:      30 * time.Second,
 			ClientTimeout: r.Duration("PROXYSVC_CLIENT_TIMEOUT", 10*time.Minute),
-
-			TrustedProxies: prefixes(&r, "PROXYSVC_TRUSTED_PROXIES"),
 		},
 	}
+	cfg.Web.Proxies = cfg.Serve.TrustedProxies
 	if cfg.Retention > 0 && cfg.Retention < shortestRetention {
 		r.Fault("SPEND_RETENTION_DAYS", "must be 0 (for ever) or at least 35: billing and budgets of a month need them")
 	}
@@ -135,19 +133,6 @@ func allowance(r *env.Reader) money.NanoUSD {
 		r.Fault("OUTAGE_ALLOWANCE_USD", "must be an amount in USD, such as 25 or 0.50")
 	}
 	return n
-}
-
-// prefixes reads networks such as 10.0.0.0/8.
-func prefixes(r *env.Reader, name string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, text := range r.List(name) {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			r.Fault(name, "%q is not a network such as 10.0.0.0/8", text)
-		}
-		out = append(out, p)
-	}
-	return out
 }
 
 const shortestRetention = 35 * 24 * time.Hour

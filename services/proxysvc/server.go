@@ -48,7 +48,8 @@ func newServer(ctx context.Context, cfg Config, p parts) (*serve.Server, func(),
 	if err != nil {
 		return nil, nil, err
 	}
-	proxyv1.RegisterProxyServiceServer(srv.GRPC(), rpc.NewProxy(p.svc, p.db, keysv1.NewKeyServiceClient(p.keysvc), cfg.Keys.Trust))
+	sessions := keysv1.NewKeyServiceClient(serve.Onward{ClientConnInterface: p.keysvc})
+	proxyv1.RegisterProxyServiceServer(srv.GRPC(), rpc.NewProxy(p.svc, p.db, sessions, cfg.Keys.Trust))
 	proxyv1.RegisterSpendServiceServer(srv.GRPC(), rpc.NewSpend(p.db, cfg.Prices, ledger.NewCorrector(p.db.Rows, p.db.Find, p.writer)))
 	litellmv1.RegisterLiteLLMServiceServer(srv.GRPC(),
 		litellm.New(litellm.Parts{Keysvc: p.keysvc, Ledger: p.db, Models: p.svc, Verifier: p.verifier}))

@@ -705,8 +705,9 @@ type IssueSessionKeyRequest struct {
 	// Model names the key may use. Empty: all.
 	Models   []string         `protobuf:"bytes,6,rep,name=models,proto3" json:"models,omitempty"`
 	Metadata *structpb.Struct `protobuf:"bytes,7,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	// Chosen by the caller; a repeat with the same value and user_id returns the
-	// same key_id, with a fresh secret. Empty: each call makes a new key.
+	// Chosen by the caller; a repeat with the same value, user_id and team_id
+	// returns the same key_id, with a fresh secret, and the key's attributes as they
+	// are; with another team_id it is refused. Empty: each call makes a new key.
 	IdempotencyKey string   `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	Tags           []string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
 	// Names of the key's own for models, at most 100.
@@ -929,7 +930,8 @@ type CreateKeyRequest struct {
 	Blocked bool `protobuf:"varint,12,opt,name=blocked,proto3" json:"blocked,omitempty"`
 	// Chosen by the caller; a repeat with the same value and user_id returns the
 	// key that the first call made as it is now, with a fresh secret, while it is
-	// live. Empty: each call makes a new key.
+	// live; with another team_id or key_alias than that key's it is refused. Empty:
+	// each call makes a new key.
 	IdempotencyKey string `protobuf:"bytes,13,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -50,11 +50,15 @@ type KeyServiceClient interface {
 	// session's earlier keys and returns a new one, with everything a sandbox
 	// needs to use it. Repeating the call with the same idempotency key leaves
 	// exactly one live key; the answer to the last call holds the live secret.
+	// FAILED_PRECONDITION when the idempotency key made the session's key for
+	// another team.
 	IssueSessionKey(ctx context.Context, in *IssueSessionKeyRequest, opts ...grpc.CallOption) (*IssueSessionKeyResponse, error)
 	// CreateKey makes a key with the attributes given; what is not given comes
 	// from the service's defaults for keys, if it has any. ALREADY_EXISTS when the
 	// alias is taken by a live key; NOT_FOUND when the team is unknown or deleted;
-	// INVALID_ARGUMENT when more is asked for than the service's upper bounds.
+	// INVALID_ARGUMENT when more is asked for than the service's upper bounds;
+	// FAILED_PRECONDITION when the idempotency key made a key of another team or
+	// alias.
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
 	// GetKey finds one key, live or not, by id, alias or token hash; also by the
 	// token hash of a secret that was rotated away.
@@ -62,9 +66,9 @@ type KeyServiceClient interface {
 	// ListKeys lists keys, newest first unless it is told otherwise.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
 	// UpdateKey changes the attributes that update_mask names and nothing else.
-	// Within a second every proxy follows. FAILED_PRECONDITION for a revoked key;
-	// otherwise it fails as CreateKey does. To repeat it changes nothing more,
-	// except that a duration counts anew.
+	// As a rule at once, and within five seconds, every proxy follows.
+	// FAILED_PRECONDITION for a revoked key; otherwise it fails as CreateKey does. To
+	// repeat it changes nothing more, except that a duration counts anew.
 	UpdateKey(ctx context.Context, in *UpdateKeyRequest, opts ...grpc.CallOption) (*UpdateKeyResponse, error)
 	// RotateKey gives a key a new secret. Its id, budget, limits and history stay.
 	// The old secret works until its grace ends; without a grace it ends at once,
@@ -78,8 +82,9 @@ type KeyServiceClient interface {
 	UnblockKey(ctx context.Context, in *UnblockKeyRequest, opts ...grpc.CallOption) (*UnblockKeyResponse, error)
 	// RevokeKeys ends keys for good, by id, alias, token hash, session or team.
 	// What is unknown or already revoked is ignored; NOT_FOUND only when nothing
-	// that was named exists. Within a second no proxy takes the keys any more and
-	// their running streams are cut.
+	// that was named exists. As a rule at once, and within five seconds, no proxy
+	// takes the keys any more and their running streams are cut; a proxy that cannot
+	// ask this service goes on for its KEY_OUTAGE_WINDOW first.
 	RevokeKeys(ctx context.Context, in *RevokeKeysRequest, opts ...grpc.CallOption) (*RevokeKeysResponse, error)
 	// VerifyKey tells what a key may do now. UNAUTHENTICATED, always with the
 	// same message, for a key that is unknown, expired, blocked or revoked.
@@ -245,11 +250,15 @@ type KeyServiceServer interface {
 	// session's earlier keys and returns a new one, with everything a sandbox
 	// needs to use it. Repeating the call with the same idempotency key leaves
 	// exactly one live key; the answer to the last call holds the live secret.
+	// FAILED_PRECONDITION when the idempotency key made the session's key for
+	// another team.
 	IssueSessionKey(context.Context, *IssueSessionKeyRequest) (*IssueSessionKeyResponse, error)
 	// CreateKey makes a key with the attributes given; what is not given comes
 	// from the service's defaults for keys, if it has any. ALREADY_EXISTS when the
 	// alias is taken by a live key; NOT_FOUND when the team is unknown or deleted;
-	// INVALID_ARGUMENT when more is asked for than the service's upper bounds.
+	// INVALID_ARGUMENT when more is asked for than the service's upper bounds;
+	// FAILED_PRECONDITION when the idempotency key made a key of another team or
+	// alias.
 	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
 	// GetKey finds one key, live or not, by id, alias or token hash; also by the
 	// token hash of a secret that was rotated away.
@@ -257,9 +266,9 @@ type KeyServiceServer interface {
 	// ListKeys lists keys, newest first unless it is told otherwise.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
 	// UpdateKey changes the attributes that update_mask names and nothing else.
-	// Within a second every proxy follows. FAILED_PRECONDITION for a revoked key;
-	// otherwise it fails as CreateKey does. To repeat it changes nothing more,
-	// except that a duration counts anew.
+	// As a rule at once, and within five seconds, every proxy follows.
+	// FAILED_PRECONDITION for a revoked key; otherwise it fails as CreateKey does. To
+	// repeat it changes nothing more, except that a duration counts anew.
 	UpdateKey(context.Context, *UpdateKeyRequest) (*UpdateKeyResponse, error)
 	// RotateKey gives a key a new secret. Its id, budget, limits and history stay.
 	// The old secret works until its grace ends; without a grace it ends at once,
@@ -273,8 +282,9 @@ type KeyServiceServer interface {
 	UnblockKey(context.Context, *UnblockKeyRequest) (*UnblockKeyResponse, error)
 	// RevokeKeys ends keys for good, by id, alias, token hash, session or team.
 	// What is unknown or already revoked is ignored; NOT_FOUND only when nothing
-	// that was named exists. Within a second no proxy takes the keys any more and
-	// their running streams are cut.
+	// that was named exists. As a rule at once, and within five seconds, no proxy
+	// takes the keys any more and their running streams are cut; a proxy that cannot
+	// ask this service goes on for its KEY_OUTAGE_WINDOW first.
 	RevokeKeys(context.Context, *RevokeKeysRequest) (*RevokeKeysResponse, error)
 	// VerifyKey tells what a key may do now. UNAUTHENTICATED, always with the
 	// same message, for a key that is unknown, expired, blocked or revoked.

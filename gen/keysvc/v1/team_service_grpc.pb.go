@@ -42,16 +42,16 @@ type TeamServiceClient interface {
 	// ListTeams lists teams by id.
 	ListTeams(ctx context.Context, in *ListTeamsRequest, opts ...grpc.CallOption) (*ListTeamsResponse, error)
 	// UpdateTeam changes the attributes that update_mask names and nothing else.
-	// Within a second every proxy follows. NOT_FOUND for a team that is unknown or
-	// deleted.
+	// As a rule at once, and within five seconds, every proxy follows. NOT_FOUND for
+	// a team that is unknown or deleted.
 	UpdateTeam(ctx context.Context, in *UpdateTeamRequest, opts ...grpc.CallOption) (*UpdateTeamResponse, error)
 	// DeleteTeam revokes all keys of the team and deletes it, in one transaction;
-	// its running streams are cut within a second. Its id and name stay, so that
-	// what it spent keeps its name. No key can be made for it until EnsureTeam
+	// its running streams are cut as RevokeKeys cuts them. Its id and name stay, so
+	// that what it spent keeps its name. No key can be made for it until EnsureTeam
 	// makes it anew. To delete a deleted team changes nothing.
 	DeleteTeam(ctx context.Context, in *DeleteTeamRequest, opts ...grpc.CallOption) (*DeleteTeamResponse, error)
-	// SetTeamStatus opens or closes the team's gate. Within a second every proxy
-	// follows it.
+	// SetTeamStatus opens or closes the team's gate. As a rule at once, and within
+	// five seconds, every proxy follows it.
 	SetTeamStatus(ctx context.Context, in *SetTeamStatusRequest, opts ...grpc.CallOption) (*SetTeamStatusResponse, error)
 }
 
@@ -138,16 +138,16 @@ type TeamServiceServer interface {
 	// ListTeams lists teams by id.
 	ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error)
 	// UpdateTeam changes the attributes that update_mask names and nothing else.
-	// Within a second every proxy follows. NOT_FOUND for a team that is unknown or
-	// deleted.
+	// As a rule at once, and within five seconds, every proxy follows. NOT_FOUND for
+	// a team that is unknown or deleted.
 	UpdateTeam(context.Context, *UpdateTeamRequest) (*UpdateTeamResponse, error)
 	// DeleteTeam revokes all keys of the team and deletes it, in one transaction;
-	// its running streams are cut within a second. Its id and name stay, so that
-	// what it spent keeps its name. No key can be made for it until EnsureTeam
+	// its running streams are cut as RevokeKeys cuts them. Its id and name stay, so
+	// that what it spent keeps its name. No key can be made for it until EnsureTeam
 	// makes it anew. To delete a deleted team changes nothing.
 	DeleteTeam(context.Context, *DeleteTeamRequest) (*DeleteTeamResponse, error)
-	// SetTeamStatus opens or closes the team's gate. Within a second every proxy
-	// follows it.
+	// SetTeamStatus opens or closes the team's gate. As a rule at once, and within
+	// five seconds, every proxy follows it.
 	SetTeamStatus(context.Context, *SetTeamStatusRequest) (*SetTeamStatusResponse, error)
 	mustEmbedUnimplementedTeamServiceServer()
 }

@@ -21,7 +21,7 @@ const (
 	admin = "operator-token-of-the-test"
 )
 
-// Settings give each scope a token, and lock an address out after two wrong ones.
+// Settings give each scope a token, and make an address wait after two wrong ones.
 func Settings() map[string]string {
 	return map[string]string{
 		"LLM_PROXY_AUTH_FAILURES": "2",
@@ -31,8 +31,8 @@ func Settings() map[string]string {
 
 // Walk calls every method of a service at addr that runs with Settings: the scope
 // issue may call none, read those whose names begin like reads, admin all. Then it
-// locks its own address out, for all but the services' own token. harmless is a method of
-// reads that requires nothing.
+// guesses until its address is told to wait, which locks nobody out who has a token.
+// harmless is a method of reads that requires nothing.
 func Walk(t *testing.T, addr string, service grpc.ServiceDesc, reads *regexp.Regexp, harmless, services string) {
 	t.Helper()
 	if got := call(t, addr, services, harmless); got != codes.OK {
@@ -55,7 +55,7 @@ func Walk(t *testing.T, addr string, service grpc.ServiceDesc, reads *regexp.Reg
 			t.Errorf("a wrong token: %s, want %s", got, want)
 		}
 	}
-	if got := call(t, addr, read, harmless); got != codes.ResourceExhausted {
+	if got := call(t, addr, read, harmless); got != codes.OK {
 		t.Errorf("read, from a locked address: %s", got)
 	}
 	if got := call(t, addr, services, harmless); got != codes.OK {

@@ -125,7 +125,8 @@ export class LLMProxy {
 
   /**
    * Ends keys for good and returns them: the key that is named, also when it had
-   * ended before, or the session's live keys. Within a second no proxy takes them and their streams are cut. What was never there is an
+   * ended before, or the session's live keys. Within five seconds, as a rule at
+   * once, no proxy takes them and their streams are cut. What was never there is an
    * error with status 404. Of text, "sk-…" is a key, "key_…" a key's id, anything
    * else an alias. In direct mode there is nothing to end, and nothing is done.
    */

@@ -63,8 +63,9 @@ export interface IssueSessionKeyBody {
   models?: string[];
   metadata?: Record<string, unknown>;
   /**
-   * Chosen by the caller; a repeat with the same value and user_id returns the
-   * same key_id, with a fresh secret. Empty: each call makes a new key.
+   * Chosen by the caller; a repeat with the same value, user_id and team_id
+   * returns the same key_id, with a fresh secret, and the key's attributes as they
+   * are; with another team_id it is refused. Empty: each call makes a new key.
    */
   idempotency_key?: string;
   tags?: string[];

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// Expire announces keys whose life is over and old secrets whose grace is over,
-// up to limit of each, so that running streams end and watchers forget them. It
-// returns how many it announced. Each is announced once, however many replicas
-// call this.
+// Expire announces the keys whose life is over, which ends their running streams,
+// and those that have old secrets whose grace is over, which only has watchers ask
+// for them anew: what an old secret began goes on. It takes up to limit keys and up
+// to limit old secrets, each once, however many replicas call this, and returns how
+// many keys it announced.
 func (s *Service) Expire(ctx context.Context, limit int) (int, error) {
 	var n int
 	err := s.store.Change(ctx, func(ctx context.Context, tx Tx) error {

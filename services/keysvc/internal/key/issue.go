@@ -3,6 +3,8 @@ package key
 import (
 	"context"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/fault"
 )
 
 // IssueRequest asks for a session's key.
@@ -10,16 +12,24 @@ type IssueRequest struct {
 	Attributes // UserID and TeamID are required; KeyAlias is not used
 	// TeamAlias names the team if it has to be made.
 	TeamAlias string
-	// IdempotencyKey: a repeat with the same one renews the secret of the key
-	// that the first call made. Empty: each call makes a new key.
+	// IdempotencyKey: a repeat with the same one and TeamID renews the secret of the
+	// key that the first call made. Empty: each call makes a new key.
 	IdempotencyKey string
 }
 
-// IssueSessionKey gives a session its key: it makes the team when it is
-// unknown and ends the session's other keys. Whatever happens at once, a
-// session that was ever issued a key, and not more by CreateKey, has exactly one
-// live key until it is revoked. A team that was deleted gets none: a call that
-// was late must not bring it back.
+// errOtherCall refuses a call that takes the idempotency key of another one, as the
+// field shows: it would end the secret of a key that it did not ask for, and get one
+// for it. It says nothing about that key.
+func errOtherCall(field string) error {
+	return fault.Errorf(fault.Precondition,
+		"this idempotency key was used for another %s: send what the first call sent, or another idempotency key", field)
+}
+
+// IssueSessionKey gives a session its key: it makes the team when that is unknown,
+// and ends the session's other keys in the same transaction. However many calls come
+// at once, the session has exactly one live key from the first of them on, until that
+// is revoked or CreateKey makes it another. A team that was deleted gets none: a call
+// that comes late must not bring it back.
 func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest) (Created, error) {
 	r.KeyAlias, r.Blocked = "", false
 	var err error
@@ -41,6 +51,9 @@ func (s *Service) IssueSessionKey(ctx context.Context, by Caller, r IssueRequest
 		}
 		now := s.now() // after the wait for the lock, so that ids follow the order of the changes
 		if k, ok := r.repeated(keys, now); ok {
+			if k.TeamID != r.TeamID {
+				return errOtherCall("team_id")
+			}
 			c.Key = k
 			if _, _, err := revoke(ctx, tx, by, others(keys, k), now); err != nil {
 				return err

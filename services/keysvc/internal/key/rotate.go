@@ -14,13 +14,13 @@ const mostOldSecrets = 5
 // OldSecret is a secret that was rotated away. It works until EndsAt. It is
 // never forgotten, so that a key is found by every token it ever had.
 type OldSecret struct {
-	Token, KeyID, KeyName string
-	EndsAt                time.Time
+	Token, KeyID string
+	EndsAt       time.Time
 }
 
 // oldSecret is the key's secret as one that ends at once.
 func (k Key) oldSecret(now time.Time) OldSecret {
-	return OldSecret{Token: k.Token, KeyID: k.KeyID, KeyName: k.KeyName, EndsAt: now}
+	return OldSecret{Token: k.Token, KeyID: k.KeyID, EndsAt: now}
 }
 
 // RotateRequest asks for a new secret of a key.
@@ -73,7 +73,7 @@ func (s *Service) RotateKey(ctx context.Context, by Caller, r RotateRequest) (Ro
 		}
 		c := Created{Key: changed}
 		c.renew()
-		c.Key.RotatedAt, c.Key.RotationKey = &now, r.IdempotencyKey
+		c.Key.UpdatedAt, c.Key.RotatedAt, c.Key.RotationKey = now, &now, r.IdempotencyKey
 		out.Key, out.Secret = c.Key, c.Secret
 		if err := write(ctx, tx, by, "key.rotate", before, c.Key); err != nil {
 			return err
@@ -112,15 +112,15 @@ func (r RotateRequest) validate() (Duration, error) {
 // old one ends. One that a repeated rotation made has no grace: nobody may have
 // received it.
 func (r RotateRequest) retire(ctx context.Context, tx Tx, k Key, grace Duration, now time.Time) (*time.Time, error) {
-	old, err := tx.OldSecrets(ctx, k.KeyID, now)
+	graces, err := tx.Graces(ctx, k.KeyID, now)
 	if err != nil {
 		return nil, err
 	}
 	gone := k.oldSecret(now)
 	repeated := r.IdempotencyKey != "" && r.IdempotencyKey == k.RotationKey
 	switch {
-	case repeated && len(old) > 0:
-		return &old[0].EndsAt, tx.KeepOldSecret(ctx, gone, now)
+	case repeated && len(graces) > 0:
+		return &graces[0], tx.KeepOldSecret(ctx, gone, now)
 	case repeated:
 		return nil, tx.KeepOldSecret(ctx, gone, now)
 	case grace == (Duration{}):
@@ -128,9 +128,9 @@ func (r RotateRequest) retire(ctx context.Context, tx Tx, k Key, grace Duration,
 			return nil, err
 		}
 		return nil, tx.KeepOldSecret(ctx, gone, now)
-	case len(old) >= mostOldSecrets:
+	case len(graces) >= mostOldSecrets:
 		return nil, fault.Errorf(fault.Precondition,
-			"%d old secrets of key %s are in their grace; wait, or rotate without a grace, which ends them", len(old), k.KeyID)
+			"%d old secrets of key %s are in their grace; wait, or rotate without a grace, which ends them", len(graces), k.KeyID)
 	}
 	if gone.EndsAt, err = grace.After(now); err != nil {
 		return nil, fault.Errorf(fault.Invalid, "grace_period: %s", fault.Text(err))

@@ -41,9 +41,9 @@ func (c *Created) renew() {
 // CreateRequest asks for a key.
 type CreateRequest struct {
 	Attributes
-	// IdempotencyKey: a repeat with the same one and UserID renews the secret of
-	// the key that the first call made, while that is live. Empty: each call
-	// makes a new key.
+	// IdempotencyKey: a repeat with the same one and UserID, TeamID and KeyAlias
+	// renews the secret of the key that the first call made, while that is live.
+	// Empty: each call makes a new key.
 	IdempotencyKey string
 }
 
@@ -97,11 +97,17 @@ func repeated(ctx context.Context, tx Tx, by Caller, r CreateRequest, now time.T
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Key{}, nil
-	case err != nil || !k.Expired(now):
-		return k, err
+	case err != nil:
+		return Key{}, err
+	case k.Expired(now):
+		_, _, err = revoke(ctx, tx, by, []Key{k}, now)
+		return Key{}, err
+	case k.TeamID != r.TeamID:
+		return Key{}, errOtherCall("team_id")
+	case k.KeyAlias != r.KeyAlias:
+		return Key{}, errOtherCall("key_alias")
 	}
-	_, _, err = revoke(ctx, tx, by, []Key{k}, now)
-	return Key{}, err
+	return k, nil
 }
 
 // insert writes a new key and its audit row. Nobody can remember a key that did

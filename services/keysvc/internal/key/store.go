@@ -64,9 +64,9 @@ type Tx interface {
 	// LockRepeated locks the live key that a call with the idempotency key made
 	// for the session, which may be empty. ErrNotFound: there is none.
 	LockRepeated(ctx context.Context, userID, idempotencyKey string) (Key, error)
-	// OldSecrets returns the secrets of a key whose grace has not ended at now,
-	// the last one that was rotated away first.
-	OldSecrets(ctx context.Context, keyID string, now time.Time) ([]OldSecret, error)
+	// Graces returns when the graces end that old secrets of a key still have at
+	// now, that of the last one that was rotated away first.
+	Graces(ctx context.Context, keyID string, now time.Time) ([]time.Time, error)
 	// KeepOldSecret adds one that was rotated away at now. Nothing will announce
 	// the end of one that has ended by then.
 	KeepOldSecret(ctx context.Context, s OldSecret, now time.Time) error

@@ -2,7 +2,6 @@ package key
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 )
@@ -36,7 +35,7 @@ func (s *Service) UpdateTeam(ctx context.Context, by Caller, u TeamUpdate) (Team
 		if team, err = before.changed(u); err != nil {
 			return err
 		}
-		if sameTeam(before, team) {
+		if same(before, team) {
 			revision, err = tx.Revision(ctx)
 			return err
 		}
@@ -70,12 +69,6 @@ func (t Team) changed(u TeamUpdate) (Team, error) {
 	return t, TeamAttributes{
 		TeamID: t.TeamID, TeamAlias: t.TeamAlias, Models: t.Models, Limits: t.Limits, Metadata: t.Metadata,
 	}.validate()
-}
-
-func sameTeam(before, after Team) bool {
-	a, errA := json.Marshal(before)
-	b, errB := json.Marshal(after)
-	return errA == nil && errB == nil && string(a) == string(b)
 }
 
 // lockTeam locks a team that must not be deleted.

@@ -44,6 +44,7 @@ func (s *Service) UpdateKey(ctx context.Context, by Caller, ref string, u Update
 			revision, err = tx.Revision(ctx)
 			return err
 		}
+		k.UpdatedAt = now
 		if err := write(ctx, tx, by, "key.update", before, k); err != nil {
 			return err
 		}
@@ -87,7 +88,6 @@ func (s *Service) changed(ctx context.Context, tx Tx, k Key, u Update, now time.
 	if err := s.bound(&k, u, now); err != nil {
 		return k, err
 	}
-	k.UpdatedAt = now
 	if err := k.attributes().validate(); err != nil {
 		return k, err
 	}
@@ -173,9 +173,8 @@ func (s *Service) bound(k *Key, u Update, now time.Time) error {
 	return nil
 }
 
-// same says whether nothing but the time of the update differs.
-func same(before, after Key) bool {
-	after.UpdatedAt = before.UpdatedAt
+// same says whether an update left a key or a team as it was.
+func same[T Key | Team](before, after T) bool {
 	a, errA := json.Marshal(before)
 	b, errB := json.Marshal(after)
 	return errA == nil && errB == nil && string(a) == string(b)

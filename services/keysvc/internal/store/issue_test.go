@@ -154,7 +154,7 @@ func TestIssueLeavesExactlyOneLiveKeyAtEveryInstant(t *testing.T) {
 					idempotencyKey = fmt.Sprintf("idem-%d", n/3)
 				}
 				_, err := b.IssueSessionKey(t.Context(), admin, key.IssueRequest{
-					Attributes:     key.Attributes{UserID: "sess-1", TeamID: fmt.Sprintf("org-%d", n%2)},
+					Attributes:     key.Attributes{UserID: "sess-1", TeamID: fmt.Sprintf("org-%d", n/3%2)},
 					IdempotencyKey: idempotencyKey,
 				})
 				if err != nil {
@@ -211,5 +211,74 @@ func TestEveryChangeIsAuditedWithoutItsSecret(t *testing.T) {
 				t.Error("an audit row holds a secret")
 			}
 		}
+	}
+}
+
+// A repeat gets the key of the call before, so it must be one: for the same session,
+// team and alias. What else differs, such as limits, was decided by the first call.
+func TestARepeatForSomebodyElseIsRefusedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	b.ensure(t, "org-1")
+	b.ensure(t, "org-2")
+	issue := func(a key.Attributes) (key.Created, error) {
+		return b.IssueSessionKey(t.Context(), admin, key.IssueRequest{Attributes: a, IdempotencyKey: "idem-1"})
+	}
+	create := func(a key.Attributes) (key.Created, error) {
+		return b.CreateKey(t.Context(), admin, key.CreateRequest{Attributes: a, IdempotencyKey: "idem-2"})
+	}
+	for _, tt := range []struct {
+		name    string
+		call    func(key.Attributes) (key.Created, error)
+		first   key.Attributes
+		others  []key.Attributes
+		refusal string
+	}{
+		{
+			"issue", issue,
+			key.Attributes{UserID: "sess-1", TeamID: "org-1"},
+			[]key.Attributes{{UserID: "sess-1", TeamID: "org-2"}, {UserID: "sess-1", TeamID: "org-3"}},
+			"this idempotency key was used for another team_id: send what the first call sent, or another idempotency key",
+		},
+		{
+			"create", create,
+			key.Attributes{UserID: "sess-1", TeamID: "org-1", KeyAlias: "x"},
+			[]key.Attributes{{UserID: "sess-1", TeamID: "org-2", KeyAlias: "x"}, {UserID: "sess-1", KeyAlias: "x"}},
+			"this idempotency key was used for another team_id: send what the first call sent, or another idempotency key",
+		},
+		{
+			"create with a name", create,
+			key.Attributes{TeamID: "org-1", KeyAlias: "y"},
+			[]key.Attributes{{TeamID: "org-1", KeyAlias: "z"}, {TeamID: "org-1"}},
+			"this idempotency key was used for another key_alias: send what the first call sent, or another idempotency key",
+		},
+	} {
+		first, err := tt.call(tt.first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := column[string](t, b, `select k::text from keys.keys k union all select a::text from keys.audit a`)
+		for _, other := range tt.others {
+			got, err := tt.call(other)
+			wantFault(t, err, fault.Precondition, tt.refusal)
+			if got.Key.KeyID != "" || !got.Secret.Empty() {
+				t.Errorf("%s as %+v: the refusal comes with the key %s", tt.name, other, got.Key.KeyID)
+			}
+		}
+		if diff := cmp.Diff(before, column[string](t, b, `select k::text from keys.keys k union all select a::text from keys.audit a`)); diff != "" {
+			t.Errorf("%s: a refusal changed (-before +after):\n%s", tt.name, diff)
+		}
+		b.wantUsable(t, first, true)
+		again := tt.first
+		again.Models, again.Tags, again.Duration = []string{"claude-sonnet-5"}, []string{"again"}, "1h"
+		renewed, err := tt.call(again)
+		if err != nil || renewed.Key.KeyID != first.Key.KeyID || len(renewed.Key.Models) > 0 {
+			t.Errorf("%s again with other limits = %+v, %v, want the first call's key as it was", tt.name, renewed.Key, err)
+		}
+	}
+	// An idempotency key is free again when its key has ended.
+	b.revoke(t, key.Selection{UserID: "sess-1"})
+	if _, err := issue(key.Attributes{UserID: "sess-1", TeamID: "org-2"}); err != nil {
+		t.Errorf("after the end of the key: %v", err)
 	}
 }

@@ -35,6 +35,9 @@ func TestRotationKeepsTheKeyAndItsGrace(t *testing.T) {
 	if diff := cmp.Diff(first.Key, second.Key, same); diff != "" {
 		t.Errorf("the rotation changed the key (-before +after):\n%s", diff)
 	}
+	if !out.Key.UpdatedAt.Equal(*out.Key.RotatedAt) {
+		t.Errorf("updated at %s, rotated at %s", out.Key.UpdatedAt, out.Key.RotatedAt)
+	}
 	b.wantUsable(t, first, true)
 	b.wantUsable(t, second, true)
 	g, err := b.VerifyKey(t.Context(), first.Key.Token)
@@ -90,6 +93,29 @@ func TestARepeatedRotationLeavesOneSecretAndTheGrace(t *testing.T) {
 	next := b.rotate(t, r)
 	b.wantUsable(t, again, true)
 	b.wantUsable(t, next, true)
+}
+
+// In a rolling update, processes of the release before rotate keys on the same schema:
+// they write the name of an old secret, and read it of all.
+func TestAReleaseThatNamesOldSecretsRotatesBesideThisOne(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	first := b.create(t, key.Attributes{})
+	b.rotate(t, key.RotateRequest{Ref: first.Key.KeyID, GracePeriod: "1h"})
+	if _, err := b.db.Exec(t.Context(), `
+		insert into keys.old_secrets (token, key_id, key_name, rotated_at, ends_at, announced)
+		values (repeat('0', 64), $1, 'sk-...abcd', now(), now() + interval '1 hour', false)`, first.Key.KeyID); err != nil {
+		t.Fatal(err)
+	}
+	names := column[string](t, b, `select key_name from keys.old_secrets where ends_at > now() order by rotated_at`)
+	if diff := cmp.Diff([]string{"", "sk-...abcd"}, names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	b.rotate(t, key.RotateRequest{Ref: first.Key.KeyID})
+	b.wantUsable(t, first, false)
+	if n := column[int](t, b, `select count(*) from keys.old_secrets where ends_at > now()`); n[0] != 0 {
+		t.Errorf("%d old secrets work, want none", n[0])
+	}
 }
 
 func TestOldSecretsAreBounded(t *testing.T) {
@@ -158,9 +184,10 @@ func TestIssueRotateAndRevokeLeaveOneLiveKeyAtMost(t *testing.T) {
 	for i := range 4 {
 		working.Go(func() error {
 			for n := range calls {
+				asked := n / 2 * (i % 2)
 				_, err := b.IssueSessionKey(t.Context(), admin, key.IssueRequest{
-					Attributes:     key.Attributes{UserID: "sess-1", TeamID: fmt.Sprintf("org-%d", n%2)},
-					IdempotencyKey: fmt.Sprintf("idem-%d", n/2*(i%2)),
+					Attributes:     key.Attributes{UserID: "sess-1", TeamID: fmt.Sprintf("org-%d", asked%2)},
+					IdempotencyKey: fmt.Sprintf("idem-%d", asked),
 				})
 				if err != nil {
 					return fmt.Errorf("issue: %w", err)

@@ -10,27 +10,27 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/keysvc/internal/key"
 )
 
-// OldSecrets implements key.Tx.
-func (t tx) OldSecrets(ctx context.Context, keyID string, now time.Time) ([]key.OldSecret, error) {
+// Graces implements key.Tx.
+func (t tx) Graces(ctx context.Context, keyID string, now time.Time) ([]time.Time, error) {
 	rows, _ := t.Query(ctx, `
-		select token, key_id, key_name, ends_at
+		select ends_at
 		from keys.old_secrets
 		where key_id = @key_id and ends_at > @now
 		order by rotated_at desc`,
 		pgx.StrictNamedArgs{"key_id": keyID, "now": now})
-	old, err := pgx.CollectRows(rows, pgx.RowToStructByName[key.OldSecret])
+	ends, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
 	if err != nil {
-		return nil, fmt.Errorf("read old secrets: %w", err)
+		return nil, fmt.Errorf("read graces: %w", err)
 	}
-	return old, nil
+	return ends, nil
 }
 
 // KeepOldSecret implements key.Tx.
 func (t tx) KeepOldSecret(ctx context.Context, s key.OldSecret, now time.Time) error {
 	_, err := t.Exec(ctx, `
-		insert into keys.old_secrets (token, key_id, key_name, rotated_at, ends_at, announced)
-		values (@token, @key_id, @key_name, @now::timestamptz, @ends_at::timestamptz, @ends_at::timestamptz <= @now::timestamptz)`,
-		pgx.StrictNamedArgs{"token": s.Token, "key_id": s.KeyID, "key_name": s.KeyName, "ends_at": s.EndsAt, "now": now})
+		insert into keys.old_secrets (token, key_id, rotated_at, ends_at, announced)
+		values (@token, @key_id, @now::timestamptz, @ends_at::timestamptz, @ends_at::timestamptz <= @now::timestamptz)`,
+		pgx.StrictNamedArgs{"token": s.Token, "key_id": s.KeyID, "ends_at": s.EndsAt, "now": now})
 	if err != nil {
 		return fmt.Errorf("keep old secret: %w", err)
 	}

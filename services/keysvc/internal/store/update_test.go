@@ -51,6 +51,10 @@ func TestAnUpdateChangesWhatItNamesAndNothingElse(t *testing.T) {
 		if err != nil {
 			t.Fatalf("update %s: %v", fields, err)
 		}
+		if !k.UpdatedAt.After(want.UpdatedAt) {
+			t.Errorf("after %s: updated at %s, before at %s", fields, k.UpdatedAt, want.UpdatedAt)
+		}
+		want.UpdatedAt = k.UpdatedAt
 		change(&want)
 		stored, err := b.Key(t.Context(), before.KeyID)
 		if err != nil {

@@ -69,26 +69,11 @@ type Server struct {
 
 // New makes a server.
 func New(p Parts) *Server {
-	conn := onward{p.Keysvc}
+	conn := serve.Onward{ClientConnInterface: p.Keysvc}
 	return &Server{
 		keys: keysv1.NewKeyServiceClient(conn), teams: keysv1.NewTeamServiceClient(conn),
 		ledger: p.Ledger, models: p.Models, verifier: p.Verifier, now: time.Now,
 	}
-}
-
-// onward tells the key service for whom a call is made: its audit would else know
-// of this service only.
-type onward struct{ grpc.ClientConnInterface }
-
-// Invoke implements grpc.ClientConnInterface.
-func (o onward) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	by := serve.Actor(ctx)
-	in, _ := metadata.FromIncomingContext(ctx)
-	if named := in.Get("litellm-changed-by"); len(named) > 0 && named[0] != "" {
-		by = named[0]
-	}
-	ctx = metadata.AppendToOutgoingContext(ctx, "litellm-changed-by", by, "x-request-id", serve.RequestID(ctx))
-	return o.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 }
 
 // idempotencyKey is what the caller sends as a header; empty: nothing.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
@@ -50,7 +51,7 @@ func TestAKeyMayBeTiedToNetworksAndRoutes(t *testing.T) {
 func TestATrustedProxySaysWhereAClientIs(t *testing.T) {
 	t.Parallel()
 	limits := generous()
-	limits.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")}
+	limits.Proxies = serve.Proxies{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")}
 	s := newStandWithin(t, limits, nil, func(k *proxy.Key, _ *proxy.Settings) {
 		k.Networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	})

@@ -4,13 +4,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
@@ -26,31 +24,8 @@ type Limits struct {
 	BodyTime, BodyIdle time.Duration
 	// ClientTimeout is how long a client may take nothing of its answer.
 	ClientTimeout time.Duration
-	// TrustedProxies are those whose x-forwarded-for is believed.
-	TrustedProxies []netip.Prefix
-}
-
-// clientOf is the address that a request came from: of the connection, or behind
-// trusted proxies the last one that is not theirs.
-func (l Limits) clientOf(r *http.Request) netip.Addr {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	at := from.Addr().Unmap()
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for n := len(hops) - 1; n >= 0 && l.trusts(at); n-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[n]))
-		if err != nil {
-			break
-		}
-		at = hop.Unmap()
-	}
-	return at
-}
-
-func (l Limits) trusts(at netip.Addr) bool {
-	return slices.ContainsFunc(l.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(at) })
+	// Proxies say where a client is that comes through them.
+	Proxies serve.Proxies
 }
 
 // bodies reads request bodies whole: handing the inbound body to the transport

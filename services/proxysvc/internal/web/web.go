@@ -107,7 +107,7 @@ func (h *Handler) call(r *http.Request, api proxy.API) proxy.Call {
 	return proxy.Call{
 		API:       api,
 		Path:      "/v1" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/v1"), "/v1"),
-		From:      h.limits.clientOf(r),
+		From:      h.limits.Proxies.ClientOf(r),
 		RequestID: id.New("req_", time.Now()),
 		Key:       proxy.KeyFrom(header),
 		Header:    header,
