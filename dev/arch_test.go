@@ -2,6 +2,7 @@ package dev
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -100,10 +101,10 @@ func TestImportsRunOneWay(t *testing.T) {
 					t.Errorf("%s imports %s: %s", p.path, own, r.why)
 				}
 			}
-			if own != imported && below(p.path, "kit/") && below(own, "kit/") && !contains(kits[p.path], own) {
+			if own != imported && below(p.path, "kit/") && below(own, "kit/") && !slices.Contains(kits[p.path], own) {
 				t.Errorf("%s imports %s: packages of kit stand alone", p.path, own)
 			}
-			if contains(domains, p.path) {
+			if slices.Contains(domains, p.path) {
 				for _, no := range forDomains {
 					if imported == no || strings.HasPrefix(imported, strings.TrimSuffix(no, "/")+"/") {
 						t.Errorf("%s imports %s: a domain holds rules only", p.path, imported)
@@ -130,13 +131,4 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 
 func below(path, prefix string) bool {
 	return path == strings.TrimSuffix(prefix, "/") || strings.HasPrefix(path, strings.TrimSuffix(prefix, "/")+"/")
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }

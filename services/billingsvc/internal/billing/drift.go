@@ -2,6 +2,7 @@ package billing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -202,7 +203,7 @@ func (b Standing) explainedByDoubt(f *Finding, found []signedCharge, unique bool
 		f.Class, f.Detail = ClassInFlight, "charges under way explain the difference: "+list(f.Explains)
 	}
 	for _, c := range found {
-		if c.sign < 0 && contains(b.Base, c.ChargeID) {
+		if c.sign < 0 && slices.ContainsFunc(b.Base, func(d Charge) bool { return d.ChargeID == c.ChargeID }) {
 			f.BaseHeld = append(f.BaseHeld, c.Charge)
 		}
 	}

@@ -47,12 +47,3 @@ func match(want money.NanoUSD, doubt, late, base []signedCharge, tol money.NanoU
 	}
 	return found, unique
 }
-
-func contains(charges []Charge, id string) bool {
-	for _, c := range charges {
-		if c.ChargeID == id {
-			return true
-		}
-	}
-	return false
-}

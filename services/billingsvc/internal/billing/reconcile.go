@@ -11,7 +11,6 @@ import (
 // Kinds of grants.
 const (
 	GrantTrial    = "trial"
-	GrantTrialEnd = "trial_end"
 	GrantAccepted = "accepted"
 )
 
@@ -25,7 +24,7 @@ type Reconciliation struct {
 	SinkUsageNanoUSD       money.NanoUSD
 	ExpectedBalanceNanoUSD money.NanoUSD
 	ExpectedUsageNanoUSD   money.NanoUSD
-	PostedNanoUSD          money.NanoUSD
+	PostedNanoUSD          money.NanoUSD // that the sighting holds
 	UnconfirmedNanoUSD     money.NanoUSD
 	DriftNanoUSD           money.NanoUSD
 	UsageDriftNanoUSD      money.NanoUSD
@@ -103,7 +102,8 @@ type Reconciler interface {
 	// now. Conflict when the lease is another's.
 	Reported(ctx context.Context, r Report, now time.Time, decide func(Standing) Verdict) (Reconciliation, Balance, error)
 	// AcceptDrift locks a team and begins its books with its newest
-	// reconciliation, as decide says. Conflict when that is not the one named.
+	// reconciliation, as decide says. Conflict when that is not the one named, or the
+	// team is being read anew.
 	AcceptDrift(ctx context.Context, teamID, reconciliationID string, op Operation, decide func(Standing, Reconciliation) Verdict) (Balance, error)
 }
 
@@ -166,7 +166,7 @@ func (s *Service) judge(st Standing, r Report, now time.Time) Verdict {
 		ReconciliationID: newUUID(now), TeamID: r.TeamID, LeaseToken: r.Token,
 		SinkBalanceNanoUSD: r.Balance, SinkUsageNanoUSD: r.Usage,
 		ExpectedBalanceNanoUSD: st.expectedBalance(), ExpectedUsageNanoUSD: st.expectedUsage(),
-		PostedNanoUSD: before.PostedNanoUSD, UnconfirmedNanoUSD: before.Unconfirmed(),
+		PostedNanoUSD: st.basePosted(), UnconfirmedNanoUSD: before.Unconfirmed(),
 		DriftNanoUSD: f.Drift, UsageDriftNanoUSD: f.UsageDrift, Class: f.Class, Fixed: f.Fixed, Detail: f.Detail,
 		ChargeIDs: ids(append(f.Explains, v.Confirmed...)), ShadowBeforeNanoUSD: before.Shadow(), ObservedAt: r.ObservedAt, CreatedAt: now,
 	}

@@ -278,6 +278,8 @@ func (s *Store) AcceptDrift(ctx context.Context, teamID, reconciliationID string
 		switch {
 		case errors.Is(err, pgx.ErrNoRows) || err == nil && rec.ReconciliationID != reconciliationID:
 			return fault.Errorf(fault.Conflict, "%s is not the newest reconciliation of team %s", reconciliationID, teamID)
+		case err == nil && rec.LeaseToken != p.ReconcileToken:
+			return fault.Errorf(fault.Conflict, "team %s is being read anew; look at what comes of that", teamID)
 		case err != nil:
 			return fmt.Errorf("find reconciliation: %w", err)
 		case rec.Fixed || rec.Class == billing.ClassNoBalance:

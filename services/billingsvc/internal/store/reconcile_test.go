@@ -129,6 +129,46 @@ func TestADriftThatIsNotProvedIsKeptNamedAndCanBeAccepted(t *testing.T) {
 	b.sound()
 }
 
+// TestAnAcceptedDriftBeginsWithWhatTheSightingHeld accepts a drift of a sighting during
+// which a charge was settled that is not in it.
+func TestAnAcceptedDriftBeginsWithWhatTheSightingHeld(t *testing.T) {
+	t.Parallel()
+	b, _ := gated(t, 0)
+	by := billing.By{Actor: "ops", Reason: "the customer agreed"}
+	b.ledger.add(1, "acme", 10_000_000)
+	b.sync()
+	b.report("acme", billing.Sighting{Balance: 90_000_000})
+	charge := b.leaseOne()
+	reading := func() billing.ReconcileLease {
+		t.Helper()
+		leases, err := b.svc.LeaseReconciliations(t.Context(), "worker", []string{"acme"}, 1, time.Minute)
+		if err != nil || len(leases) != 1 {
+			t.Fatalf("LeaseReconciliations = %+v, %v, want one", leases, err)
+		}
+		return leases[0]
+	}
+	lease := reading()
+	b.settle(charge, billing.Settlement{Outcome: billing.Applied, Proof: "deductions"})
+	strange := billing.Sighting{Balance: 83_000_000, Usage: 7_000_000} // without the charge's 30
+	rec, _, err := b.svc.Report(t.Context(), billing.Report{TeamID: "acme", Token: lease.Token, Sighting: strange})
+	if err != nil || rec.Class != billing.ClassUnexplained {
+		t.Fatalf("reconciliation = %+v, %v, want usage that is none of ours", rec, err)
+	}
+	reading()
+	if _, err := b.svc.AcceptDrift(t.Context(), "acme", rec.ReconciliationID, by); fault.KindOf(err) != fault.Conflict {
+		t.Errorf("AcceptDrift while the team is read anew = %v, want Conflict", err)
+	}
+	b.exec(`update billing.balances set reconcile_token = reported_token, reconcile_until = null`) // as if it had not been
+	if _, err := b.svc.AcceptDrift(t.Context(), "acme", rec.ReconciliationID, by); err != nil {
+		t.Fatal(err)
+	}
+	b.state("acme", billing.Active, 53_000_000)
+	if rec := b.report("acme", billing.Sighting{Balance: 53_000_000, Usage: 37_000_000}); rec.Class != billing.ClassNone {
+		t.Errorf("the next reconciliation = %+v, want none", rec)
+	}
+	b.sound()
+}
+
 func TestReconciliationsAreFencedAndRepeatable(t *testing.T) {
 	t.Parallel()
 	b := withCharges(t, 1)
