@@ -2,7 +2,6 @@ package dev
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/big"
@@ -14,6 +13,7 @@ import (
 	"github.com/anthropics/anthropic-sdk-go/v2/option"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/proliferate-ai/llm-proxy/dev/listprice"
 	billingv1 "github.com/proliferate-ai/llm-proxy/gen/billingsvc/v1"
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	outboxv1 "github.com/proliferate-ai/llm-proxy/gen/outboxsvc/v1"
@@ -21,46 +21,18 @@ import (
 	"github.com/proliferate-ai/llm-proxy/sim/anthropic"
 )
 
-// listPrice is Anthropic's price in USD per million tokens: input, output,
-// 5-minute write, 1-hour write, read. It is written out here once more, so that
-// a wrong price file does not agree with itself.
-var listPrice = map[string][5]string{
-	"claude-haiku-4-5-20251001":  {"1", "5", "1.25", "2", "0.1"},
-	"claude-sonnet-4-5-20250929": {"3", "15", "3.75", "6", "0.3"},
-	"claude-opus-5-5":            {"4", "20", "5", "8", "0.2"},
-}
-
-// byHand prices what the simulator says it used, in nano-dollars, rounded half
-// up.
+// byHand prices what the simulator says it used, in nano-dollars.
 func byHand(t *testing.T, e anthropic.Entry) int64 {
 	t.Helper()
-	price, ok := listPrice[e.Model]
+	u := e.Usage
+	cost, ok := listprice.Cost(e.Model, listprice.Usage{
+		Input: u.InputTokens, Output: u.OutputTokens, Read: u.CacheReadInputTokens,
+		Write5m: u.CacheCreation.Ephemeral5mInputTokens, Write1h: u.CacheCreation.Ephemeral1hInputTokens,
+	})
 	if !ok {
 		t.Fatalf("no price by hand for %s", e.Model)
 	}
-	var u struct {
-		InputTokens   int64 `json:"input_tokens"`
-		OutputTokens  int64 `json:"output_tokens"`
-		CacheRead     int64 `json:"cache_read_input_tokens"`
-		CacheCreation struct {
-			W5m int64 `json:"ephemeral_5m_input_tokens"`
-			W1h int64 `json:"ephemeral_1h_input_tokens"`
-		} `json:"cache_creation"`
-	}
-	text, err := json.Marshal(e.Usage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &u); err != nil {
-		t.Fatal(err)
-	}
-	sum := new(big.Rat)
-	for i, tokens := range []int64{u.InputTokens, u.OutputTokens, u.CacheCreation.W5m, u.CacheCreation.W1h, u.CacheRead} {
-		rate, _ := new(big.Rat).SetString(price[i])
-		sum.Add(sum, rate.Mul(rate, new(big.Rat).SetInt64(tokens*1000))) // USD per million → nano-dollars
-	}
-	sum.Add(sum, big.NewRat(1, 2))
-	return new(big.Int).Div(sum.Num(), sum.Denom()).Int64()
+	return cost.Int64()
 }
 
 // TestTheWholeLoop runs the main job with Anthropic's own SDK over four

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -70,6 +71,7 @@ func (s *stand) check(all []attempt) *verdict {
 		v.fault("the logs have %d rows, the audit counts %d", v.rows, ledger.GetRows())
 	}
 	records := v.records(rows)
+	v.budgets(records)
 	truth := s.upstream.served(s.t)
 	for i := range all {
 		v.attempt(&all[i], records[all[i].name], truth[all[i].name])
@@ -78,7 +80,6 @@ func (s *stand) check(all []attempt) *verdict {
 	for name := range records {
 		v.fault("the ledger has a request %q that no client made", name)
 	}
-	v.budgets(rows)
 	v.billing(ledger, books)
 	return v
 }
@@ -198,8 +199,9 @@ func (v *verdict) compare(a *attempt, r *record, truth served) {
 	if len(r.adjustments) > 1 {
 		v.fault("adjusted twice: request %s with %+v; the simulator says %+v", r, used, truth.used)
 	}
-	if byHand := byHand(v.s.t, r.base.GetModel(), used); len(r.adjustments) == 0 && byHand.Cmp(big.NewInt(cost)) != 0 {
-		v.fault("request %s costs %d, its usage %s", r.base.GetRequestId(), cost, byHand)
+	// Each adjustment is rounded by itself.
+	if diff := v.worth(r).Int64() - cost; max(diff, -diff) > int64(len(r.adjustments)) {
+		v.fault("request %s costs %d, its usage %d", r, cost, cost+diff)
 	}
 	exact := used == truth.used
 	if id := r.messageID(); id != "" && id != truth.ID {
@@ -266,9 +268,18 @@ func (a *ask) guessed(r *record) bool {
 	return !a.stream && r.messageID() == "" && used.input > 0
 }
 
-// budgets checks that nobody is over a budget, by the price of every row's usage
+// worth is the price of what a request used, made by hand.
+func (v *verdict) worth(r *record) *big.Int {
+	used, _ := r.used()
+	if used == (usage{}) {
+		return new(big.Int)
+	}
+	return byHand(v.s.t, r.base.GetModel(), used)
+}
+
+// budgets checks that nobody is over a budget, by the price of what each request used,
 // made by hand.
-func (v *verdict) budgets(rows []*proxyv1.SpendRow) {
+func (v *verdict) budgets(records map[string][]*record) {
 	s := v.s
 	byID := map[string]account{}
 	for _, team := range s.plan.teams {
@@ -278,13 +289,13 @@ func (v *verdict) budgets(rows []*proxyv1.SpendRow) {
 		byID["key "+id] = s.plan.keys[i]
 	}
 	spent, how := map[string]*big.Int{}, map[string][]string{}
-	for _, row := range rows {
-		for _, id := range []string{"key " + row.GetKeyId(), "team " + row.GetTeamId()} {
+	for _, r := range slices.Concat(slices.Collect(maps.Values(records))...) {
+		for _, id := range []string{"key " + r.base.GetKeyId(), "team " + r.base.GetTeamId()} {
 			if spent[id] == nil {
 				spent[id] = new(big.Int)
 			}
-			spent[id].Add(spent[id], big.NewInt(row.GetCostNanoUsd()))
-			how[id] = append(how[id], fmt.Sprintf("%s %s %d tokens out: %d", row.GetEndedAt().AsTime().Format("05.000"), word(row.GetStatus()), row.GetUsage().GetOutputTokens(), row.GetCostNanoUsd()))
+			spent[id].Add(spent[id], v.worth(r))
+			how[id] = append(how[id], r.base.GetEndedAt().AsTime().Format("05.000 ")+r.String())
 		}
 	}
 	for id, sum := range spent {
