@@ -6470,8 +6470,15 @@ type TeamBilling struct {
 	ChargedNanoUsd int64 `protobuf:"varint,5,opt,name=charged_nano_usd,json=chargedNanoUsd,proto3" json:"charged_nano_usd,omitempty"`
 	PostedNanoUsd  int64 `protobuf:"varint,6,opt,name=posted_nano_usd,json=postedNanoUsd,proto3" json:"posted_nano_usd,omitempty"`
 	CarriedNanoUsd int64 `protobuf:"varint,7,opt,name=carried_nano_usd,json=carriedNanoUsd,proto3" json:"carried_nano_usd,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Of what was charged and is not posted: what the sink did not take of charges
+	// that are settled,
+	ShortNanoUsd int64 `protobuf:"varint,8,opt,name=short_nano_usd,json=shortNanoUsd,proto3" json:"short_nano_usd,omitempty"`
+	// charges that it refused for good,
+	DeadNanoUsd int64 `protobuf:"varint,9,opt,name=dead_nano_usd,json=deadNanoUsd,proto3" json:"dead_nano_usd,omitempty"`
+	// and charges that may be applied. The rest waits.
+	DoubtfulNanoUsd int64 `protobuf:"varint,10,opt,name=doubtful_nano_usd,json=doubtfulNanoUsd,proto3" json:"doubtful_nano_usd,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *TeamBilling) Reset() {
@@ -6553,6 +6560,82 @@ func (x *TeamBilling) GetCarriedNanoUsd() int64 {
 	return 0
 }
 
+func (x *TeamBilling) GetShortNanoUsd() int64 {
+	if x != nil {
+		return x.ShortNanoUsd
+	}
+	return 0
+}
+
+func (x *TeamBilling) GetDeadNanoUsd() int64 {
+	if x != nil {
+		return x.DeadNanoUsd
+	}
+	return 0
+}
+
+func (x *TeamBilling) GetDoubtfulNanoUsd() int64 {
+	if x != nil {
+		return x.DoubtfulNanoUsd
+	}
+	return 0
+}
+
+// TeamRead is what billing has read of the ledger: the cost of a team's rows as
+// they are there, whether they became events or are in quarantine.
+type TeamRead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: rows without a team.
+	TeamId        string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	CostNanoUsd   int64  `protobuf:"varint,2,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TeamRead) Reset() {
+	*x = TeamRead{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TeamRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TeamRead) ProtoMessage() {}
+
+func (x *TeamRead) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TeamRead.ProtoReflect.Descriptor instead.
+func (*TeamRead) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *TeamRead) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *TeamRead) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
 type AuditBillingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Teams []*TeamBilling         `protobuf:"bytes,1,rep,name=teams,proto3" json:"teams,omitempty"`
@@ -6560,19 +6643,23 @@ type AuditBillingResponse struct {
 	Quarantined int64 `protobuf:"varint,2,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
 	// Cost of the rows in quarantine.
 	QuarantinedNanoUsd int64 `protobuf:"varint,3,opt,name=quarantined_nano_usd,json=quarantinedNanoUsd,proto3" json:"quarantined_nano_usd,omitempty"`
-	// What is wrong, one sentence each. Empty: the sums agree.
+	// What is wrong, one sentence each. Empty: the sums agree. Of a kind of fault a
+	// hundred are named, and then how many more there are.
 	Faults []string `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
 	// Events that this audit looked at, and those that earlier ones had found
 	// right.
 	EventsChecked int64 `protobuf:"varint,5,opt,name=events_checked,json=eventsChecked,proto3" json:"events_checked,omitempty"`
 	EventsTrusted int64 `protobuf:"varint,6,opt,name=events_trusted,json=eventsTrusted,proto3" json:"events_trusted,omitempty"`
+	// What was read of the ledger, by team: what AuditSpend has more is not read
+	// yet.
+	Read          []*TeamRead `protobuf:"bytes,7,rep,name=read,proto3" json:"read,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditBillingResponse) Reset() {
 	*x = AuditBillingResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6584,7 +6671,7 @@ func (x *AuditBillingResponse) String() string {
 func (*AuditBillingResponse) ProtoMessage() {}
 
 func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6597,7 +6684,7 @@ func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingResponse.ProtoReflect.Descriptor instead.
 func (*AuditBillingResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AuditBillingResponse) GetTeams() []*TeamBilling {
@@ -6640,6 +6727,13 @@ func (x *AuditBillingResponse) GetEventsTrusted() int64 {
 		return x.EventsTrusted
 	}
 	return 0
+}
+
+func (x *AuditBillingResponse) GetRead() []*TeamRead {
+	if x != nil {
+		return x.Read
+	}
+	return nil
 }
 
 var File_billingsvc_v1_billing_service_proto protoreflect.FileDescriptor
@@ -7143,7 +7237,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"operations\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\")\n" +
 	"\x13AuditBillingRequest\x12\x12\n" +
-	"\x04full\x18\x01 \x01(\bR\x04full\"\x86\x02\n" +
+	"\x04full\x18\x01 \x01(\bR\x04full\"\xfc\x02\n" +
 	"\vTeamBilling\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x03R\x06events\x12\"\n" +
@@ -7151,14 +7245,22 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x0fbilled_nano_usd\x18\x04 \x01(\x03R\rbilledNanoUsd\x12(\n" +
 	"\x10charged_nano_usd\x18\x05 \x01(\x03R\x0echargedNanoUsd\x12&\n" +
 	"\x0fposted_nano_usd\x18\x06 \x01(\x03R\rpostedNanoUsd\x12(\n" +
-	"\x10carried_nano_usd\x18\a \x01(\x03R\x0ecarriedNanoUsd\"\x82\x02\n" +
+	"\x10carried_nano_usd\x18\a \x01(\x03R\x0ecarriedNanoUsd\x12$\n" +
+	"\x0eshort_nano_usd\x18\b \x01(\x03R\fshortNanoUsd\x12\"\n" +
+	"\rdead_nano_usd\x18\t \x01(\x03R\vdeadNanoUsd\x12*\n" +
+	"\x11doubtful_nano_usd\x18\n" +
+	" \x01(\x03R\x0fdoubtfulNanoUsd\"G\n" +
+	"\bTeamRead\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\"\n" +
+	"\rcost_nano_usd\x18\x02 \x01(\x03R\vcostNanoUsd\"\xaf\x02\n" +
 	"\x14AuditBillingResponse\x120\n" +
 	"\x05teams\x18\x01 \x03(\v2\x1a.billingsvc.v1.TeamBillingR\x05teams\x12 \n" +
 	"\vquarantined\x18\x02 \x01(\x03R\vquarantined\x120\n" +
 	"\x14quarantined_nano_usd\x18\x03 \x01(\x03R\x12quarantinedNanoUsd\x12\x16\n" +
 	"\x06faults\x18\x04 \x03(\tR\x06faults\x12%\n" +
 	"\x0eevents_checked\x18\x05 \x01(\x03R\reventsChecked\x12%\n" +
-	"\x0eevents_trusted\x18\x06 \x01(\x03R\reventsTrusted*\xa9\x01\n" +
+	"\x0eevents_trusted\x18\x06 \x01(\x03R\reventsTrusted\x12+\n" +
+	"\x04read\x18\a \x03(\v2\x17.billingsvc.v1.TeamReadR\x04read*\xa9\x01\n" +
 	"\vChargeState\x12\x1c\n" +
 	"\x18CHARGE_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CHARGE_STATE_PENDING\x10\x01\x12\x17\n" +
@@ -7274,7 +7376,7 @@ func file_billingsvc_v1_billing_service_proto_rawDescGZIP() []byte {
 }
 
 var file_billingsvc_v1_billing_service_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_billingsvc_v1_billing_service_proto_goTypes = []any{
 	(ChargeState)(0),                     // 0: billingsvc.v1.ChargeState
 	(GateState)(0),                       // 1: billingsvc.v1.GateState
@@ -7367,56 +7469,57 @@ var file_billingsvc_v1_billing_service_proto_goTypes = []any{
 	(*ListOperationsResponse)(nil),       // 88: billingsvc.v1.ListOperationsResponse
 	(*AuditBillingRequest)(nil),          // 89: billingsvc.v1.AuditBillingRequest
 	(*TeamBilling)(nil),                  // 90: billingsvc.v1.TeamBilling
-	(*AuditBillingResponse)(nil),         // 91: billingsvc.v1.AuditBillingResponse
-	nil,                                  // 92: billingsvc.v1.RecordEventRequest.MetadataEntry
-	(*timestamppb.Timestamp)(nil),        // 93: google.protobuf.Timestamp
+	(*TeamRead)(nil),                     // 91: billingsvc.v1.TeamRead
+	(*AuditBillingResponse)(nil),         // 92: billingsvc.v1.AuditBillingResponse
+	nil,                                  // 93: billingsvc.v1.RecordEventRequest.MetadataEntry
+	(*timestamppb.Timestamp)(nil),        // 94: google.protobuf.Timestamp
 }
 var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
-	93,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
-	93,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
+	94,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
 	0,   // 2: billingsvc.v1.Charge.state:type_name -> billingsvc.v1.ChargeState
-	93,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
-	93,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
-	93,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
-	93,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
+	94,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
+	94,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
+	94,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
+	94,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
 	7,   // 7: billingsvc.v1.ListBillingEventsResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
 	15,  // 8: billingsvc.v1.GetBalanceResponse.gate:type_name -> billingsvc.v1.Gate
 	75,  // 9: billingsvc.v1.GetBalanceResponse.top_up:type_name -> billingsvc.v1.TopUpRule
 	1,   // 10: billingsvc.v1.Gate.state:type_name -> billingsvc.v1.GateState
-	93,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
-	93,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
+	94,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
+	94,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
 	8,   // 13: billingsvc.v1.Lease.charge:type_name -> billingsvc.v1.Charge
-	93,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	17,  // 15: billingsvc.v1.LeaseChargesResponse.leases:type_name -> billingsvc.v1.Lease
 	2,   // 16: billingsvc.v1.SettleChargeRequest.outcome:type_name -> billingsvc.v1.AttemptOutcome
 	8,   // 17: billingsvc.v1.SettleChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	0,   // 18: billingsvc.v1.ListChargesRequest.state:type_name -> billingsvc.v1.ChargeState
 	8,   // 19: billingsvc.v1.ListChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	24,  // 20: billingsvc.v1.RequeueChargesRequest.filter:type_name -> billingsvc.v1.ChargeFilter
-	93,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
-	93,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
+	94,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
+	94,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
 	8,   // 23: billingsvc.v1.RequeueChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	3,   // 24: billingsvc.v1.ResolveChargeRequest.resolution:type_name -> billingsvc.v1.Resolution
 	8,   // 25: billingsvc.v1.ResolveChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	8,   // 26: billingsvc.v1.MarkSentResponse.charge:type_name -> billingsvc.v1.Charge
-	93,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
-	93,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	94,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
 	32,  // 29: billingsvc.v1.PauseTeamResponse.pause:type_name -> billingsvc.v1.Pause
 	32,  // 30: billingsvc.v1.ListPausesResponse.pauses:type_name -> billingsvc.v1.Pause
 	1,   // 31: billingsvc.v1.ListBalancesRequest.state:type_name -> billingsvc.v1.GateState
 	14,  // 32: billingsvc.v1.ListBalancesResponse.balances:type_name -> billingsvc.v1.GetBalanceResponse
-	93,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
-	92,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
+	94,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
+	93,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
 	7,   // 35: billingsvc.v1.RecordEventResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
 	7,   // 36: billingsvc.v1.AdjustBalanceResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
-	93,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
-	93,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
-	93,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
+	94,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
+	94,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
 	45,  // 40: billingsvc.v1.SetMarkupResponse.markup:type_name -> billingsvc.v1.TeamMarkup
 	45,  // 41: billingsvc.v1.ListMarkupsResponse.markups:type_name -> billingsvc.v1.TeamMarkup
-	93,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
-	93,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
-	93,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
+	94,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
+	94,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
 	50,  // 45: billingsvc.v1.ListQuarantineResponse.rows:type_name -> billingsvc.v1.QuarantinedRow
 	53,  // 46: billingsvc.v1.RerateQuarantineRequest.places:type_name -> billingsvc.v1.LedgerPlace
 	7,   // 47: billingsvc.v1.RerateQuarantineResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
@@ -7425,108 +7528,109 @@ var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
 	15,  // 50: billingsvc.v1.UnsuspendTeamResponse.gate:type_name -> billingsvc.v1.Gate
 	1,   // 51: billingsvc.v1.Transition.from:type_name -> billingsvc.v1.GateState
 	1,   // 52: billingsvc.v1.Transition.to:type_name -> billingsvc.v1.GateState
-	93,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
 	60,  // 54: billingsvc.v1.ListTransitionsResponse.transitions:type_name -> billingsvc.v1.Transition
-	93,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
 	8,   // 56: billingsvc.v1.ReconciliationLease.doubtful_charges:type_name -> billingsvc.v1.Charge
 	66,  // 57: billingsvc.v1.LeaseReconciliationsResponse.leases:type_name -> billingsvc.v1.ReconciliationLease
-	93,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
-	93,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
+	94,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
+	94,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
 	4,   // 60: billingsvc.v1.Reconciliation.class:type_name -> billingsvc.v1.DriftClass
-	93,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
-	93,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
+	94,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
 	69,  // 63: billingsvc.v1.ReportBalanceResponse.reconciliation:type_name -> billingsvc.v1.Reconciliation
 	15,  // 64: billingsvc.v1.ReportBalanceResponse.gate:type_name -> billingsvc.v1.Gate
 	69,  // 65: billingsvc.v1.ListReconciliationsResponse.reconciliations:type_name -> billingsvc.v1.Reconciliation
 	15,  // 66: billingsvc.v1.AcceptDriftResponse.gate:type_name -> billingsvc.v1.Gate
 	75,  // 67: billingsvc.v1.SetTopUpResponse.rule:type_name -> billingsvc.v1.TopUpRule
 	5,   // 68: billingsvc.v1.TopUp.state:type_name -> billingsvc.v1.TopUpState
-	93,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
-	93,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
-	93,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
-	93,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
+	94,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
+	94,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
+	94,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
 	78,  // 73: billingsvc.v1.TopUpLease.top_up:type_name -> billingsvc.v1.TopUp
-	93,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
 	80,  // 75: billingsvc.v1.LeaseTopUpsResponse.leases:type_name -> billingsvc.v1.TopUpLease
 	6,   // 76: billingsvc.v1.SettleTopUpRequest.outcome:type_name -> billingsvc.v1.TopUpOutcome
 	78,  // 77: billingsvc.v1.SettleTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
 	78,  // 78: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
-	93,  // 79: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 79: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
 	86,  // 80: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
 	90,  // 81: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
-	9,   // 82: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
-	11,  // 83: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
-	13,  // 84: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
-	16,  // 85: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
-	19,  // 86: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
-	21,  // 87: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
-	23,  // 88: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
-	26,  // 89: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
-	28,  // 90: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
-	30,  // 91: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
-	33,  // 92: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
-	35,  // 93: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
-	37,  // 94: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
-	39,  // 95: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
-	41,  // 96: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
-	43,  // 97: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
-	46,  // 98: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
-	48,  // 99: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
-	51,  // 100: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
-	54,  // 101: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
-	56,  // 102: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
-	58,  // 103: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
-	61,  // 104: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
-	63,  // 105: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
-	65,  // 106: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
-	68,  // 107: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
-	71,  // 108: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
-	73,  // 109: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
-	76,  // 110: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
-	79,  // 111: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
-	82,  // 112: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
-	84,  // 113: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
-	87,  // 114: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
-	89,  // 115: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
-	10,  // 116: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
-	12,  // 117: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
-	14,  // 118: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
-	18,  // 119: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
-	20,  // 120: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
-	22,  // 121: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
-	25,  // 122: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
-	27,  // 123: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
-	29,  // 124: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
-	31,  // 125: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
-	34,  // 126: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
-	36,  // 127: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
-	38,  // 128: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
-	40,  // 129: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
-	42,  // 130: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
-	44,  // 131: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
-	47,  // 132: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
-	49,  // 133: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
-	52,  // 134: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
-	55,  // 135: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
-	57,  // 136: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
-	59,  // 137: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
-	62,  // 138: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
-	64,  // 139: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
-	67,  // 140: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
-	70,  // 141: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
-	72,  // 142: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
-	74,  // 143: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
-	77,  // 144: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
-	81,  // 145: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
-	83,  // 146: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
-	85,  // 147: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
-	88,  // 148: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
-	91,  // 149: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
-	116, // [116:150] is the sub-list for method output_type
-	82,  // [82:116] is the sub-list for method input_type
-	82,  // [82:82] is the sub-list for extension type_name
-	82,  // [82:82] is the sub-list for extension extendee
-	0,   // [0:82] is the sub-list for field type_name
+	91,  // 82: billingsvc.v1.AuditBillingResponse.read:type_name -> billingsvc.v1.TeamRead
+	9,   // 83: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
+	11,  // 84: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
+	13,  // 85: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
+	16,  // 86: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
+	19,  // 87: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
+	21,  // 88: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
+	23,  // 89: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
+	26,  // 90: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
+	28,  // 91: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
+	30,  // 92: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
+	33,  // 93: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
+	35,  // 94: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
+	37,  // 95: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
+	39,  // 96: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
+	41,  // 97: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
+	43,  // 98: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
+	46,  // 99: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
+	48,  // 100: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
+	51,  // 101: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
+	54,  // 102: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
+	56,  // 103: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
+	58,  // 104: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
+	61,  // 105: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
+	63,  // 106: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
+	65,  // 107: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
+	68,  // 108: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
+	71,  // 109: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
+	73,  // 110: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
+	76,  // 111: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
+	79,  // 112: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
+	82,  // 113: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
+	84,  // 114: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
+	87,  // 115: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
+	89,  // 116: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
+	10,  // 117: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
+	12,  // 118: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
+	14,  // 119: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
+	18,  // 120: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
+	20,  // 121: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
+	22,  // 122: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
+	25,  // 123: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
+	27,  // 124: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
+	29,  // 125: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
+	31,  // 126: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
+	34,  // 127: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
+	36,  // 128: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
+	38,  // 129: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
+	40,  // 130: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
+	42,  // 131: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
+	44,  // 132: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
+	47,  // 133: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
+	49,  // 134: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
+	52,  // 135: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
+	55,  // 136: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
+	57,  // 137: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
+	59,  // 138: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
+	62,  // 139: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
+	64,  // 140: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
+	67,  // 141: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
+	70,  // 142: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
+	72,  // 143: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
+	74,  // 144: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
+	77,  // 145: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
+	81,  // 146: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
+	83,  // 147: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
+	85,  // 148: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
+	88,  // 149: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
+	92,  // 150: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
+	117, // [117:151] is the sub-list for method output_type
+	83,  // [83:117] is the sub-list for method input_type
+	83,  // [83:83] is the sub-list for extension type_name
+	83,  // [83:83] is the sub-list for extension extendee
+	0,   // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_billingsvc_v1_billing_service_proto_init() }
@@ -7541,7 +7645,7 @@ func file_billingsvc_v1_billing_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_billingsvc_v1_billing_service_proto_rawDesc), len(file_billingsvc_v1_billing_service_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   86,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
