@@ -38,7 +38,11 @@ func (s sinkState) open() bool { return s.configured && s.stop == "" }
 // deliver posts what is due, and tells what stops the outbox from doing so.
 func (a *auditor) deliver(ctx context.Context) (sinkState, error) {
 	_, err := a.outbox.DeliverNow(ctx, &outboxv1.DeliverNowRequest{})
-	return a.sinkState(ctx, err)
+	s, err := a.sinkState(ctx, err)
+	if err != nil {
+		return s, fmt.Errorf("deliver charges: %w", err)
+	}
+	return s, nil
 }
 
 // sinkState judges an error of the outbox: it may be the sink's. That of an
@@ -57,7 +61,7 @@ func (a *auditor) sinkState(ctx context.Context, failed error) (sinkState, error
 	case code == codes.FailedPrecondition, code == codes.Unavailable:
 		s.stop = status.Convert(failed).Message()
 	case failed != nil:
-		return s, fmt.Errorf("deliver charges: %w", failed)
+		return s, failed
 	}
 	return s, nil
 }
@@ -111,6 +115,9 @@ func (a *auditor) reconcile(ctx context.Context, v *sight, teams []string, poste
 	for _, team := range teams {
 		r := found[team]
 		if r == nil {
+			if failed == nil {
+				v.wait("team %s: it is not compared with the sink: the outbox says nothing of it", team)
+			}
 			continue
 		}
 		if r.GetError() == "" {
