@@ -56,16 +56,13 @@ func demo(ctx context.Context, args []string) error {
 	if err := follow(ctx, s, requestID, before); err != nil {
 		return err
 	}
-	v, err := settledVerdict(ctx, s)
+	v, err := takeVerdict(ctx, s, auditFlags{})
 	if err != nil {
 		return err
 	}
 	fmt.Println("audit")
 	v.print()
-	if len(v.faults)+len(v.pending) > 0 {
-		return errors.New("the sums do not agree")
-	}
-	return nil
+	return v.err()
 }
 
 // streamMessage sends one message and prints its text as it arrives.

@@ -62,7 +62,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	outboxsvcv1.RegisterOutboxServiceServer(srv.GRPC(), rpc.New(svc, l.hooks))
+	outboxsvcv1.RegisterOutboxServiceServer(srv.GRPC(), rpc.New(svc, cfg.Sink, l.hooks))
 	if err := outboxsvcv1.RegisterOutboxServiceHandler(ctx, srv.Mux(), srv.Conn()); err != nil {
 		return fmt.Errorf("register gateway: %w", err)
 	}

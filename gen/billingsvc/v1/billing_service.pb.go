@@ -6631,8 +6631,15 @@ type TeamBilling struct {
 	ChargedNanoUsd int64 `protobuf:"varint,5,opt,name=charged_nano_usd,json=chargedNanoUsd,proto3" json:"charged_nano_usd,omitempty"`
 	PostedNanoUsd  int64 `protobuf:"varint,6,opt,name=posted_nano_usd,json=postedNanoUsd,proto3" json:"posted_nano_usd,omitempty"`
 	CarriedNanoUsd int64 `protobuf:"varint,7,opt,name=carried_nano_usd,json=carriedNanoUsd,proto3" json:"carried_nano_usd,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Of what was charged and is not posted: what the sink did not take of charges
+	// that are settled,
+	ShortNanoUsd int64 `protobuf:"varint,8,opt,name=short_nano_usd,json=shortNanoUsd,proto3" json:"short_nano_usd,omitempty"`
+	// charges that it refused for good,
+	DeadNanoUsd int64 `protobuf:"varint,9,opt,name=dead_nano_usd,json=deadNanoUsd,proto3" json:"dead_nano_usd,omitempty"`
+	// and charges that may be applied. The rest waits.
+	DoubtfulNanoUsd int64 `protobuf:"varint,10,opt,name=doubtful_nano_usd,json=doubtfulNanoUsd,proto3" json:"doubtful_nano_usd,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *TeamBilling) Reset() {
@@ -6714,6 +6721,82 @@ func (x *TeamBilling) GetCarriedNanoUsd() int64 {
 	return 0
 }
 
+func (x *TeamBilling) GetShortNanoUsd() int64 {
+	if x != nil {
+		return x.ShortNanoUsd
+	}
+	return 0
+}
+
+func (x *TeamBilling) GetDeadNanoUsd() int64 {
+	if x != nil {
+		return x.DeadNanoUsd
+	}
+	return 0
+}
+
+func (x *TeamBilling) GetDoubtfulNanoUsd() int64 {
+	if x != nil {
+		return x.DoubtfulNanoUsd
+	}
+	return 0
+}
+
+// TeamRead is what billing has read of the ledger: the cost of a team's rows as
+// they are there, whether they became events or are in quarantine.
+type TeamRead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: rows without a team.
+	TeamId        string `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	CostNanoUsd   int64  `protobuf:"varint,2,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TeamRead) Reset() {
+	*x = TeamRead{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TeamRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TeamRead) ProtoMessage() {}
+
+func (x *TeamRead) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TeamRead.ProtoReflect.Descriptor instead.
+func (*TeamRead) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *TeamRead) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *TeamRead) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
 type AuditBillingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Teams []*TeamBilling         `protobuf:"bytes,1,rep,name=teams,proto3" json:"teams,omitempty"`
@@ -6721,19 +6804,23 @@ type AuditBillingResponse struct {
 	Quarantined int64 `protobuf:"varint,2,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
 	// Cost of the rows in quarantine.
 	QuarantinedNanoUsd int64 `protobuf:"varint,3,opt,name=quarantined_nano_usd,json=quarantinedNanoUsd,proto3" json:"quarantined_nano_usd,omitempty"`
-	// What is wrong, one sentence each. Empty: the sums agree.
+	// What is wrong, one sentence each. Empty: the sums agree. Of a kind of fault a
+	// hundred are named, and then how many more there are.
 	Faults []string `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
 	// Events that this audit looked at, and those that earlier ones had found
 	// right.
 	EventsChecked int64 `protobuf:"varint,5,opt,name=events_checked,json=eventsChecked,proto3" json:"events_checked,omitempty"`
 	EventsTrusted int64 `protobuf:"varint,6,opt,name=events_trusted,json=eventsTrusted,proto3" json:"events_trusted,omitempty"`
+	// What was read of the ledger, by team: what AuditSpend has more is not read
+	// yet.
+	Read          []*TeamRead `protobuf:"bytes,7,rep,name=read,proto3" json:"read,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditBillingResponse) Reset() {
 	*x = AuditBillingResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6745,7 +6832,7 @@ func (x *AuditBillingResponse) String() string {
 func (*AuditBillingResponse) ProtoMessage() {}
 
 func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6758,7 +6845,7 @@ func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingResponse.ProtoReflect.Descriptor instead.
 func (*AuditBillingResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{86}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *AuditBillingResponse) GetTeams() []*TeamBilling {
@@ -6801,6 +6888,13 @@ func (x *AuditBillingResponse) GetEventsTrusted() int64 {
 		return x.EventsTrusted
 	}
 	return 0
+}
+
+func (x *AuditBillingResponse) GetRead() []*TeamRead {
+	if x != nil {
+		return x.Read
+	}
+	return nil
 }
 
 var File_billingsvc_v1_billing_service_proto protoreflect.FileDescriptor
@@ -7321,7 +7415,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"operations\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\")\n" +
 	"\x13AuditBillingRequest\x12\x12\n" +
-	"\x04full\x18\x01 \x01(\bR\x04full\"\x86\x02\n" +
+	"\x04full\x18\x01 \x01(\bR\x04full\"\xfc\x02\n" +
 	"\vTeamBilling\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x03R\x06events\x12\"\n" +
@@ -7329,14 +7423,22 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x0fbilled_nano_usd\x18\x04 \x01(\x03R\rbilledNanoUsd\x12(\n" +
 	"\x10charged_nano_usd\x18\x05 \x01(\x03R\x0echargedNanoUsd\x12&\n" +
 	"\x0fposted_nano_usd\x18\x06 \x01(\x03R\rpostedNanoUsd\x12(\n" +
-	"\x10carried_nano_usd\x18\a \x01(\x03R\x0ecarriedNanoUsd\"\x82\x02\n" +
+	"\x10carried_nano_usd\x18\a \x01(\x03R\x0ecarriedNanoUsd\x12$\n" +
+	"\x0eshort_nano_usd\x18\b \x01(\x03R\fshortNanoUsd\x12\"\n" +
+	"\rdead_nano_usd\x18\t \x01(\x03R\vdeadNanoUsd\x12*\n" +
+	"\x11doubtful_nano_usd\x18\n" +
+	" \x01(\x03R\x0fdoubtfulNanoUsd\"G\n" +
+	"\bTeamRead\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\"\n" +
+	"\rcost_nano_usd\x18\x02 \x01(\x03R\vcostNanoUsd\"\xaf\x02\n" +
 	"\x14AuditBillingResponse\x120\n" +
 	"\x05teams\x18\x01 \x03(\v2\x1a.billingsvc.v1.TeamBillingR\x05teams\x12 \n" +
 	"\vquarantined\x18\x02 \x01(\x03R\vquarantined\x120\n" +
 	"\x14quarantined_nano_usd\x18\x03 \x01(\x03R\x12quarantinedNanoUsd\x12\x16\n" +
 	"\x06faults\x18\x04 \x03(\tR\x06faults\x12%\n" +
 	"\x0eevents_checked\x18\x05 \x01(\x03R\reventsChecked\x12%\n" +
-	"\x0eevents_trusted\x18\x06 \x01(\x03R\reventsTrusted*\xa9\x01\n" +
+	"\x0eevents_trusted\x18\x06 \x01(\x03R\reventsTrusted\x12+\n" +
+	"\x04read\x18\a \x03(\v2\x17.billingsvc.v1.TeamReadR\x04read*\xa9\x01\n" +
 	"\vChargeState\x12\x1c\n" +
 	"\x18CHARGE_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CHARGE_STATE_PENDING\x10\x01\x12\x17\n" +
@@ -7453,7 +7555,7 @@ func file_billingsvc_v1_billing_service_proto_rawDescGZIP() []byte {
 }
 
 var file_billingsvc_v1_billing_service_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
+var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_billingsvc_v1_billing_service_proto_goTypes = []any{
 	(ChargeState)(0),                     // 0: billingsvc.v1.ChargeState
 	(GateState)(0),                       // 1: billingsvc.v1.GateState
@@ -7548,56 +7650,57 @@ var file_billingsvc_v1_billing_service_proto_goTypes = []any{
 	(*ListOperationsResponse)(nil),       // 90: billingsvc.v1.ListOperationsResponse
 	(*AuditBillingRequest)(nil),          // 91: billingsvc.v1.AuditBillingRequest
 	(*TeamBilling)(nil),                  // 92: billingsvc.v1.TeamBilling
-	(*AuditBillingResponse)(nil),         // 93: billingsvc.v1.AuditBillingResponse
-	nil,                                  // 94: billingsvc.v1.RecordEventRequest.MetadataEntry
-	(*timestamppb.Timestamp)(nil),        // 95: google.protobuf.Timestamp
+	(*TeamRead)(nil),                     // 93: billingsvc.v1.TeamRead
+	(*AuditBillingResponse)(nil),         // 94: billingsvc.v1.AuditBillingResponse
+	nil,                                  // 95: billingsvc.v1.RecordEventRequest.MetadataEntry
+	(*timestamppb.Timestamp)(nil),        // 96: google.protobuf.Timestamp
 }
 var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
-	95,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
-	95,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
+	96,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
 	0,   // 2: billingsvc.v1.Charge.state:type_name -> billingsvc.v1.ChargeState
-	95,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
-	95,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
-	95,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
-	95,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
+	96,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
+	96,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
+	96,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
+	96,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
 	7,   // 7: billingsvc.v1.ListBillingEventsResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
 	15,  // 8: billingsvc.v1.GetBalanceResponse.gate:type_name -> billingsvc.v1.Gate
 	75,  // 9: billingsvc.v1.GetBalanceResponse.top_up:type_name -> billingsvc.v1.TopUpRule
 	1,   // 10: billingsvc.v1.Gate.state:type_name -> billingsvc.v1.GateState
-	95,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
-	95,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
+	96,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
+	96,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
 	8,   // 13: billingsvc.v1.Lease.charge:type_name -> billingsvc.v1.Charge
-	95,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	17,  // 15: billingsvc.v1.LeaseChargesResponse.leases:type_name -> billingsvc.v1.Lease
 	2,   // 16: billingsvc.v1.SettleChargeRequest.outcome:type_name -> billingsvc.v1.AttemptOutcome
 	8,   // 17: billingsvc.v1.SettleChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	0,   // 18: billingsvc.v1.ListChargesRequest.state:type_name -> billingsvc.v1.ChargeState
 	8,   // 19: billingsvc.v1.ListChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	24,  // 20: billingsvc.v1.RequeueChargesRequest.filter:type_name -> billingsvc.v1.ChargeFilter
-	95,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
-	95,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
+	96,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
+	96,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
 	8,   // 23: billingsvc.v1.RequeueChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	3,   // 24: billingsvc.v1.ResolveChargeRequest.resolution:type_name -> billingsvc.v1.Resolution
 	8,   // 25: billingsvc.v1.ResolveChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	8,   // 26: billingsvc.v1.MarkSentResponse.charge:type_name -> billingsvc.v1.Charge
-	95,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
-	95,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	96,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
 	32,  // 29: billingsvc.v1.PauseTeamResponse.pause:type_name -> billingsvc.v1.Pause
 	32,  // 30: billingsvc.v1.ListPausesResponse.pauses:type_name -> billingsvc.v1.Pause
 	1,   // 31: billingsvc.v1.ListBalancesRequest.state:type_name -> billingsvc.v1.GateState
 	14,  // 32: billingsvc.v1.ListBalancesResponse.balances:type_name -> billingsvc.v1.GetBalanceResponse
-	95,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
-	94,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
+	96,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
+	95,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
 	7,   // 35: billingsvc.v1.RecordEventResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
 	7,   // 36: billingsvc.v1.AdjustBalanceResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
-	95,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
-	95,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
-	95,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
+	96,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
+	96,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
 	45,  // 40: billingsvc.v1.SetMarkupResponse.markup:type_name -> billingsvc.v1.TeamMarkup
 	45,  // 41: billingsvc.v1.ListMarkupsResponse.markups:type_name -> billingsvc.v1.TeamMarkup
-	95,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
-	95,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
-	95,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
+	96,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
+	96,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
 	50,  // 45: billingsvc.v1.ListQuarantineResponse.rows:type_name -> billingsvc.v1.QuarantinedRow
 	53,  // 46: billingsvc.v1.RerateQuarantineRequest.places:type_name -> billingsvc.v1.LedgerPlace
 	7,   // 47: billingsvc.v1.RerateQuarantineResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
@@ -7606,112 +7709,113 @@ var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
 	15,  // 50: billingsvc.v1.UnsuspendTeamResponse.gate:type_name -> billingsvc.v1.Gate
 	1,   // 51: billingsvc.v1.Transition.from:type_name -> billingsvc.v1.GateState
 	1,   // 52: billingsvc.v1.Transition.to:type_name -> billingsvc.v1.GateState
-	95,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
 	60,  // 54: billingsvc.v1.ListTransitionsResponse.transitions:type_name -> billingsvc.v1.Transition
-	95,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
 	8,   // 56: billingsvc.v1.ReconciliationLease.doubtful_charges:type_name -> billingsvc.v1.Charge
 	66,  // 57: billingsvc.v1.LeaseReconciliationsResponse.leases:type_name -> billingsvc.v1.ReconciliationLease
-	95,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
-	95,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
+	96,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
+	96,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
 	4,   // 60: billingsvc.v1.Reconciliation.class:type_name -> billingsvc.v1.DriftClass
-	95,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
-	95,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
+	96,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
 	69,  // 63: billingsvc.v1.ReportBalanceResponse.reconciliation:type_name -> billingsvc.v1.Reconciliation
 	15,  // 64: billingsvc.v1.ReportBalanceResponse.gate:type_name -> billingsvc.v1.Gate
 	69,  // 65: billingsvc.v1.ListReconciliationsResponse.reconciliations:type_name -> billingsvc.v1.Reconciliation
 	15,  // 66: billingsvc.v1.AcceptDriftResponse.gate:type_name -> billingsvc.v1.Gate
 	75,  // 67: billingsvc.v1.SetTopUpResponse.rule:type_name -> billingsvc.v1.TopUpRule
 	5,   // 68: billingsvc.v1.TopUp.state:type_name -> billingsvc.v1.TopUpState
-	95,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
-	95,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
-	95,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
-	95,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
+	96,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
+	96,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
+	96,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
 	78,  // 73: billingsvc.v1.TopUpLease.top_up:type_name -> billingsvc.v1.TopUp
-	95,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
+	96,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
 	80,  // 75: billingsvc.v1.LeaseTopUpsResponse.leases:type_name -> billingsvc.v1.TopUpLease
 	6,   // 76: billingsvc.v1.SettleTopUpRequest.outcome:type_name -> billingsvc.v1.TopUpOutcome
 	78,  // 77: billingsvc.v1.SettleTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
 	3,   // 78: billingsvc.v1.ResolveTopUpRequest.resolution:type_name -> billingsvc.v1.Resolution
 	78,  // 79: billingsvc.v1.ResolveTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
 	78,  // 80: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
-	95,  // 81: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	96,  // 81: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
 	88,  // 82: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
 	92,  // 83: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
-	9,   // 84: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
-	11,  // 85: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
-	13,  // 86: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
-	16,  // 87: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
-	19,  // 88: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
-	21,  // 89: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
-	23,  // 90: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
-	26,  // 91: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
-	28,  // 92: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
-	30,  // 93: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
-	33,  // 94: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
-	35,  // 95: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
-	37,  // 96: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
-	39,  // 97: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
-	41,  // 98: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
-	43,  // 99: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
-	46,  // 100: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
-	48,  // 101: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
-	51,  // 102: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
-	54,  // 103: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
-	56,  // 104: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
-	58,  // 105: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
-	61,  // 106: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
-	63,  // 107: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
-	65,  // 108: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
-	68,  // 109: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
-	71,  // 110: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
-	73,  // 111: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
-	76,  // 112: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
-	79,  // 113: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
-	82,  // 114: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
-	84,  // 115: billingsvc.v1.BillingService.ResolveTopUp:input_type -> billingsvc.v1.ResolveTopUpRequest
-	86,  // 116: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
-	89,  // 117: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
-	91,  // 118: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
-	10,  // 119: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
-	12,  // 120: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
-	14,  // 121: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
-	18,  // 122: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
-	20,  // 123: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
-	22,  // 124: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
-	25,  // 125: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
-	27,  // 126: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
-	29,  // 127: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
-	31,  // 128: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
-	34,  // 129: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
-	36,  // 130: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
-	38,  // 131: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
-	40,  // 132: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
-	42,  // 133: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
-	44,  // 134: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
-	47,  // 135: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
-	49,  // 136: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
-	52,  // 137: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
-	55,  // 138: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
-	57,  // 139: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
-	59,  // 140: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
-	62,  // 141: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
-	64,  // 142: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
-	67,  // 143: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
-	70,  // 144: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
-	72,  // 145: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
-	74,  // 146: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
-	77,  // 147: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
-	81,  // 148: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
-	83,  // 149: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
-	85,  // 150: billingsvc.v1.BillingService.ResolveTopUp:output_type -> billingsvc.v1.ResolveTopUpResponse
-	87,  // 151: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
-	90,  // 152: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
-	93,  // 153: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
-	119, // [119:154] is the sub-list for method output_type
-	84,  // [84:119] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	93,  // 84: billingsvc.v1.AuditBillingResponse.read:type_name -> billingsvc.v1.TeamRead
+	9,   // 85: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
+	11,  // 86: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
+	13,  // 87: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
+	16,  // 88: billingsvc.v1.BillingService.LeaseCharges:input_type -> billingsvc.v1.LeaseChargesRequest
+	19,  // 89: billingsvc.v1.BillingService.SettleCharge:input_type -> billingsvc.v1.SettleChargeRequest
+	21,  // 90: billingsvc.v1.BillingService.ListCharges:input_type -> billingsvc.v1.ListChargesRequest
+	23,  // 91: billingsvc.v1.BillingService.RequeueCharges:input_type -> billingsvc.v1.RequeueChargesRequest
+	26,  // 92: billingsvc.v1.BillingService.ResolveCharge:input_type -> billingsvc.v1.ResolveChargeRequest
+	28,  // 93: billingsvc.v1.BillingService.MarkSent:input_type -> billingsvc.v1.MarkSentRequest
+	30,  // 94: billingsvc.v1.BillingService.RenewLease:input_type -> billingsvc.v1.RenewLeaseRequest
+	33,  // 95: billingsvc.v1.BillingService.PauseTeam:input_type -> billingsvc.v1.PauseTeamRequest
+	35,  // 96: billingsvc.v1.BillingService.ResumeTeam:input_type -> billingsvc.v1.ResumeTeamRequest
+	37,  // 97: billingsvc.v1.BillingService.ListPauses:input_type -> billingsvc.v1.ListPausesRequest
+	39,  // 98: billingsvc.v1.BillingService.ListBalances:input_type -> billingsvc.v1.ListBalancesRequest
+	41,  // 99: billingsvc.v1.BillingService.RecordEvent:input_type -> billingsvc.v1.RecordEventRequest
+	43,  // 100: billingsvc.v1.BillingService.AdjustBalance:input_type -> billingsvc.v1.AdjustBalanceRequest
+	46,  // 101: billingsvc.v1.BillingService.SetMarkup:input_type -> billingsvc.v1.SetMarkupRequest
+	48,  // 102: billingsvc.v1.BillingService.ListMarkups:input_type -> billingsvc.v1.ListMarkupsRequest
+	51,  // 103: billingsvc.v1.BillingService.ListQuarantine:input_type -> billingsvc.v1.ListQuarantineRequest
+	54,  // 104: billingsvc.v1.BillingService.RerateQuarantine:input_type -> billingsvc.v1.RerateQuarantineRequest
+	56,  // 105: billingsvc.v1.BillingService.SuspendTeam:input_type -> billingsvc.v1.SuspendTeamRequest
+	58,  // 106: billingsvc.v1.BillingService.UnsuspendTeam:input_type -> billingsvc.v1.UnsuspendTeamRequest
+	61,  // 107: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
+	63,  // 108: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
+	65,  // 109: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
+	68,  // 110: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
+	71,  // 111: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
+	73,  // 112: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
+	76,  // 113: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
+	79,  // 114: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
+	82,  // 115: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
+	84,  // 116: billingsvc.v1.BillingService.ResolveTopUp:input_type -> billingsvc.v1.ResolveTopUpRequest
+	86,  // 117: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
+	89,  // 118: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
+	91,  // 119: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
+	10,  // 120: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
+	12,  // 121: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
+	14,  // 122: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
+	18,  // 123: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
+	20,  // 124: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
+	22,  // 125: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
+	25,  // 126: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
+	27,  // 127: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
+	29,  // 128: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
+	31,  // 129: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
+	34,  // 130: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
+	36,  // 131: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
+	38,  // 132: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
+	40,  // 133: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
+	42,  // 134: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
+	44,  // 135: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
+	47,  // 136: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
+	49,  // 137: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
+	52,  // 138: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
+	55,  // 139: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
+	57,  // 140: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
+	59,  // 141: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
+	62,  // 142: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
+	64,  // 143: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
+	67,  // 144: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
+	70,  // 145: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
+	72,  // 146: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
+	74,  // 147: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
+	77,  // 148: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
+	81,  // 149: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
+	83,  // 150: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
+	85,  // 151: billingsvc.v1.BillingService.ResolveTopUp:output_type -> billingsvc.v1.ResolveTopUpResponse
+	87,  // 152: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
+	90,  // 153: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
+	94,  // 154: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
+	120, // [120:155] is the sub-list for method output_type
+	85,  // [85:120] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_billingsvc_v1_billing_service_proto_init() }
@@ -7726,7 +7830,7 @@ func file_billingsvc_v1_billing_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_billingsvc_v1_billing_service_proto_rawDesc), len(file_billingsvc_v1_billing_service_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   88,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

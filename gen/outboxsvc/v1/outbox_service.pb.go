@@ -148,7 +148,10 @@ type GetStatsResponse struct {
 	Webhooks        int64 `protobuf:"varint,17,opt,name=webhooks,proto3" json:"webhooks,omitempty"`
 	WebhooksRefused int64 `protobuf:"varint,18,opt,name=webhooks_refused,json=webhooksRefused,proto3" json:"webhooks_refused,omitempty"`
 	// Charges that only a human can settle, as this process last saw them.
-	Undecided     int64 `protobuf:"varint,19,opt,name=undecided,proto3" json:"undecided,omitempty"`
+	Undecided int64 `protobuf:"varint,19,opt,name=undecided,proto3" json:"undecided,omitempty"`
+	// Where charges go, "autumn" or "stripe". Stripe's meters have no balance that
+	// could be read back.
+	Sink          string `protobuf:"bytes,20,opt,name=sink,proto3" json:"sink,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -314,6 +317,13 @@ func (x *GetStatsResponse) GetUndecided() int64 {
 		return x.Undecided
 	}
 	return 0
+}
+
+func (x *GetStatsResponse) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
 }
 
 type DeliverNowRequest struct {
@@ -1540,7 +1550,7 @@ var File_outboxsvc_v1_outbox_service_proto protoreflect.FileDescriptor
 const file_outboxsvc_v1_outbox_service_proto_rawDesc = "" +
 	"\n" +
 	"!outboxsvc/v1/outbox_service.proto\x12\foutboxsvc.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
-	"\x0fGetStatsRequest\"\xea\x05\n" +
+	"\x0fGetStatsRequest\"\xfe\x05\n" +
 	"\x10GetStatsResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x03R\aapplied\x12%\n" +
 	"\x0epartly_applied\x18\x02 \x01(\x03R\rpartlyApplied\x12\x1f\n" +
@@ -1568,7 +1578,8 @@ const file_outboxsvc_v1_outbox_service_proto_rawDesc = "" +
 	"\x10top_ups_declined\x18\x10 \x01(\x03R\x0etopUpsDeclined\x12\x1a\n" +
 	"\bwebhooks\x18\x11 \x01(\x03R\bwebhooks\x12)\n" +
 	"\x10webhooks_refused\x18\x12 \x01(\x03R\x0fwebhooksRefused\x12\x1c\n" +
-	"\tundecided\x18\x13 \x01(\x03R\tundecided\"\x13\n" +
+	"\tundecided\x18\x13 \x01(\x03R\tundecided\x12\x12\n" +
+	"\x04sink\x18\x14 \x01(\tR\x04sink\"\x13\n" +
 	"\x11DeliverNowRequest\"J\n" +
 	"\x12DeliverNowResponse\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\x03R\battempts\x12\x18\n" +

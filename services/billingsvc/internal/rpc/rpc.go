@@ -165,7 +165,11 @@ func (s *Server) AuditBilling(ctx context.Context, req *billingsvcv1.AuditBillin
 		resp.Teams = append(resp.Teams, &billingsvcv1.TeamBilling{
 			TeamId: t.TeamID, Events: t.Events, CostNanoUsd: int64(t.CostNanoUSD), BilledNanoUsd: int64(t.BilledNanoUSD),
 			ChargedNanoUsd: int64(t.ChargedNanoUSD), PostedNanoUsd: int64(t.PostedNanoUSD), CarriedNanoUsd: int64(t.CarriedNanoUSD),
+			ShortNanoUsd: int64(t.ShortNanoUSD), DeadNanoUsd: int64(t.DeadNanoUSD), DoubtfulNanoUsd: int64(t.DoubtfulNanoUSD),
 		})
+	}
+	for _, t := range a.Read {
+		resp.Read = append(resp.Read, &billingsvcv1.TeamRead{TeamId: t.TeamID, CostNanoUsd: int64(t.CostNanoUSD)})
 	}
 	return resp, nil
 }

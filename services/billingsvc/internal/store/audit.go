@@ -56,6 +56,10 @@ func audit(ctx context.Context, tx pgx.Tx, full bool) (billing.Audit, error) {
 	if a.Teams, err = collect[billing.TeamSums](rows, "sum by team"); err != nil {
 		return a, err
 	}
+	rows, _ = tx.Query(ctx, auditRead)
+	if a.Read, err = collect[billing.TeamRead](rows, "sum what was read"); err != nil {
+		return a, err
+	}
 	err = tx.QueryRow(ctx, `
 		select (select count(*) from billing.quarantine where rerated_at is null),
 			(select coalesce(sum(cost_nano_usd), 0)::bigint from billing.quarantine where rerated_at is null),
@@ -73,6 +77,9 @@ func audit(ctx context.Context, tx pgx.Tx, full bool) (billing.Audit, error) {
 	return a, nil
 }
 
+// mostFaults is how many faults of a kind are named. The others are counted.
+const mostFaults = 100
+
 // faults asks every rule for what breaks it.
 func faults(ctx context.Context, tx pgx.Tx, full bool) ([]string, error) {
 	asked := auditRules(full)
@@ -85,12 +92,21 @@ func faults(ctx context.Context, tx pgx.Tx, full bool) ([]string, error) {
 	}
 	var all []string
 	for _, rule := range asked {
-		rows, _ := tx.Query(ctx, rule+` limit 100`)
-		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return nil, fmt.Errorf("ask a rule: %w", err)
+		rows, _ := tx.Query(ctx, `select fault, count(*) over () as found from (`+rule+`) f (fault) limit @most`, pgx.StrictNamedArgs{"most": mostFaults})
+		type breach struct {
+			Fault string
+			Found int64
 		}
-		all = append(all, found...)
+		named, err := collect[breach](rows, "ask a rule")
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range named {
+			all = append(all, b.Fault)
+		}
+		if len(named) == mostFaults && named[0].Found > mostFaults {
+			all = append(all, fmt.Sprintf("… and %d more like the last one", named[0].Found-mostFaults))
+		}
 	}
 	return all, nil
 }
@@ -154,17 +170,38 @@ const auditTeams = `
 		) x group by 1
 	), c as (
 		select team_id, sum(amount_nano_usd)::bigint as charged,
-			coalesce(sum(amount_nano_usd - shortfall_nano_usd) filter (where state in ('posted', 'short')), 0)::bigint as posted
+			coalesce(sum(amount_nano_usd - shortfall_nano_usd) filter (where state in ('posted', 'short')), 0)::bigint as posted,
+			coalesce(sum(shortfall_nano_usd) filter (where state = 'short'), 0)::bigint as short,
+			coalesce(sum(amount_nano_usd) filter (where state = 'dead'), 0)::bigint as dead,
+			coalesce(sum(amount_nano_usd) filter (where state = 'ambiguous'), 0)::bigint as doubtful
 		from billing.charges group by 1
 	)
 	select team_id, coalesce(events, 0) as events, coalesce(cost, 0) as cost_nano_usd, coalesce(billed, 0) as billed_nano_usd,
 		coalesce(charged, 0) as charged_nano_usd, coalesce(posted, 0) as posted_nano_usd,
-		coalesce(billed, 0) - coalesce(charged, 0) as carried_nano_usd
+		coalesce(billed, 0) - coalesce(charged, 0) as carried_nano_usd, coalesce(short, 0) as short_nano_usd,
+		coalesce(dead, 0) as dead_nano_usd, coalesce(doubtful, 0) as doubtful_nano_usd
 	from billing.balances left join e using (team_id) left join c using (team_id)
 	where events > 0 or charged > 0
 	union all
-	select team_id, events, cost, billed, 0, 0, billed from e where team_id not in (select team_id from billing.balances)
+	select team_id, events, cost, billed, 0, 0, billed, 0, 0, 0 from e where team_id not in (select team_id from billing.balances)
 	order by team_id`
+
+// auditRead takes back what was billed from the quarantine, which may have been
+// to another team or at another cost, and takes the rows that were there.
+const auditRead = `
+	select team_id, coalesce(sum(cost), 0)::bigint as cost_nano_usd
+	from (
+		select team_id, cost_nano_usd as cost from billing.audit_marks
+		union all select team_id, cost from audit_found
+		union all select team_id, cost from audit_rest
+		union all select team_id, cost_nano_usd from billing.quarantine
+		union all select e.organization_id, -e.cost_nano_usd
+			from billing.quarantine q
+			join billing.billing_events e on e.idempotency_key = 'llm:' || q.request_id and e.log_id = q.log_id and e.seq = q.seq
+			where q.rerated_at is not null
+	) x
+	group by 1
+	order by 1`
 
 // auditGood finds how far each team's charges are right, one after another.
 const auditGood = `

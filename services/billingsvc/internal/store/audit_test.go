@@ -3,9 +3,11 @@ package store_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/store"
@@ -23,9 +25,82 @@ func TestAuditSumsEachTeam(t *testing.T) {
 	want := billing.Audit{Checked: 4, Teams: []billing.TeamSums{
 		{TeamID: "acme", Events: 3, CostNanoUSD: 33, BilledNanoUSD: 99, ChargedNanoUSD: 90, PostedNanoUSD: 60, CarriedNanoUSD: 9},
 		{TeamID: "zeta", Events: 1, CostNanoUSD: 1, BilledNanoUSD: 3, CarriedNanoUSD: 3},
-	}}
+	}, Read: []billing.TeamRead{{TeamID: "acme", CostNanoUSD: 33}, {TeamID: "zeta", CostNanoUSD: 1}}}
 	if diff := cmp.Diff(want, b.audit()); diff != "" {
 		t.Errorf("audit (-want +got):\n%s", diff)
+	}
+}
+
+// What was charged and is not posted is told apart.
+func TestAuditTellsWhatIsNotPosted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	for range 5 {
+		b.ledger.add(1, "acme", 100)
+	}
+	b.sync()
+	for _, s := range []billing.Settlement{
+		{Outcome: billing.Applied, Proof: "deductions"},
+		{Outcome: billing.PartlyApplied, Proof: "deductions", AppliedNanoUSD: 280},
+		{Outcome: billing.Refused, Error: "feature_not_found"},
+		{Outcome: billing.Unknown, Error: "timeout", RetryAfter: time.Hour},
+	} {
+		b.settle(b.leaseOne(), s)
+	}
+	want := []billing.TeamSums{{
+		TeamID: "acme", Events: 5, CostNanoUSD: 500, BilledNanoUSD: 1500, ChargedNanoUSD: 1500, PostedNanoUSD: 580,
+		ShortNanoUSD: 20, DeadNanoUSD: 300, DoubtfulNanoUSD: 300,
+	}}
+	a := b.audit()
+	if diff := cmp.Diff(want, a.Teams); diff != "" {
+		t.Errorf("audit (-want +got):\n%s", diff)
+	}
+	if len(a.Faults) != 0 {
+		t.Errorf("audit found %q, want no fault", a.Faults)
+	}
+}
+
+// Rows in quarantine, and what was billed from there, are where the ledger has
+// them.
+func TestAuditSumsWhatWasReadAsTheLedgerHasIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 10)
+	b.ledger.add(1, "acme", 11)
+	for range 2 {
+		b.ledger.add(1, "", 7)
+	}
+	b.sync()
+	want := []billing.TeamRead{{CostNanoUSD: 14}, {TeamID: "acme", CostNanoUSD: 11}}
+	if diff := cmp.Diff(want, b.audit().Read); diff != "" {
+		t.Errorf("before anything is billed from quarantine (-want +got):\n%s", diff)
+	}
+	cost := money.NanoUSD(5)
+	r := billing.Rerating{Places: []billing.Place{{LogID: 1, Seq: 2}}, TeamID: "acme", Cost: &cost, By: billing.By{Actor: "ann", Reason: "known now"}}
+	if out, err := b.svc.Rerate(t.Context(), r); err != nil || len(out.Events) != 1 {
+		t.Fatalf("Rerate = %+v, %v, want an event", out, err)
+	}
+	a := b.audit()
+	if diff := cmp.Diff(want, a.Read); diff != "" {
+		t.Errorf("after a row was billed to acme at another cost (-want +got):\n%s", diff)
+	}
+	if a.Teams[0].CostNanoUSD != 16 || a.QuarantinedNanoUSD != 7 {
+		t.Errorf("acme's events cost %d, %d in quarantine, want 16 and 7", a.Teams[0].CostNanoUSD, a.QuarantinedNanoUSD)
+	}
+}
+
+// A kind of fault that is everywhere is named a hundred times, and counted.
+func TestAuditCountsTheFaultsThatItDoesNotName(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1)
+	b.exec(`insert into billing.balances (team_id, granted_nano_usd) select 'team' || lpad(i::text, 3, '0'), 5 from generate_series(1, 103) i`)
+	faults := b.audit().Faults
+	if len(faults) != 101 || !strings.HasPrefix(faults[0], "team team001: grants") || !strings.HasPrefix(faults[99], "team team100: grants") ||
+		faults[100] != "… and 3 more like the last one" {
+		t.Errorf("audit found %d faults, %q, want 100 in order and then how many more", len(faults), faults)
+	}
+	b.exec(`delete from billing.balances where team_id > 'team100'`)
+	if faults := b.audit().Faults; len(faults) != 100 {
+		t.Errorf("audit found %d faults of 100", len(faults))
 	}
 }
 

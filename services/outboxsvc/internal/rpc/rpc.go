@@ -18,11 +18,14 @@ type Hooks func() (taken, refused int64)
 type Server struct {
 	outboxsvcv1.UnimplementedOutboxServiceServer
 	svc   *relay.Service
+	sink  string
 	hooks Hooks
 }
 
-// New makes the server.
-func New(svc *relay.Service, hooks Hooks) *Server { return &Server{svc: svc, hooks: hooks} }
+// New makes the server. Sink is the name of where charges go.
+func New(svc *relay.Service, sink string, hooks Hooks) *Server {
+	return &Server{svc: svc, sink: sink, hooks: hooks}
+}
 
 // GetStats tells what this process has delivered since it started.
 func (s *Server) GetStats(context.Context, *outboxsvcv1.GetStatsRequest) (*outboxsvcv1.GetStatsResponse, error) {
@@ -34,7 +37,7 @@ func (s *Server) GetStats(context.Context, *outboxsvcv1.GetStatsRequest) (*outbo
 		LastPassAt: instant(st.LastPassAt), LastError: st.LastError, SinkConfigured: st.SinkConfigured,
 		HaltReason: st.HaltReason, HaltedAt: instant(st.HaltedAt), BreakerOpenUntil: instant(st.BreakerOpenUntil),
 		Reconciled: st.Reconciled, ReconcileFailures: st.ReadFailures, Drifts: st.Drifts,
-		TopUpsPaid: st.TopUpsPaid, TopUpsDeclined: st.TopUpsDeclined, Undecided: st.Undecided,
+		TopUpsPaid: st.TopUpsPaid, TopUpsDeclined: st.TopUpsDeclined, Undecided: st.Undecided, Sink: s.sink,
 	}
 	resp.Webhooks, resp.WebhooksRefused = s.hooks()
 	return resp, nil
