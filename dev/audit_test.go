@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,23 +56,10 @@ func (s *auditSuite) bill(team, thing string, dollars int64) {
 	}
 }
 
-// command runs llmproxy as an administrator and returns what it prints and its
-// exit status.
+// command runs llmproxy with the suite's token.
 func (s *auditSuite) command(args ...string) (string, int) {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), binary(s.t, "llmproxy"), args...)
-	cmd.Env = []string{"LLM_PROXY_MASTER_KEY=" + s.token}
-	for _, p := range s.processes {
-		cmd.Env = append(cmd.Env, strings.ToUpper(p.name)+"_TARGET="+p.grpc)
-		if p.name == "proxysvc" {
-			cmd.Env = append(cmd.Env, "LLM_PROXY_URL=http://"+p.http)
-		}
-	}
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil {
-		s.t.Fatal(err)
-	}
-	return string(out), cmd.ProcessState.ExitCode()
+	return s.llmproxy(s.token, args...)
 }
 
 // audit runs llmproxy audit and wants an exit status and texts in what it prints;

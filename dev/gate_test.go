@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -82,20 +81,19 @@ func TestChargesAreSteeredFromTheCommandLine(t *testing.T) {
 	t.Parallel()
 	s := newSuite(t)
 	s.env["AUTUMN_FEATURE_ID"] = "tokens"
-	keysvc, proxysvc, billingsvc, outboxsvc := s.start("keysvc"), s.start("proxysvc"), s.start("billingsvc"), s.start("outboxsvc")
+	s.start("keysvc")
+	s.start("proxysvc")
+	billingsvc := s.start("billingsvc")
+	s.start("outboxsvc")
 	billing := billingv1.NewBillingServiceClient(billingsvc.dial(t))
 	spend := &billingv1.RecordEventRequest{IdempotencyKey: "compute:1", TeamId: "acme", EventType: "compute", PriceNanoUsd: 20_000_000_000}
 	if _, err := billing.RecordEvent(t.Context(), spend); err != nil {
 		t.Fatal(err)
 	}
-	command := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), append([]string{"outbox"}, args...)...)
-		cmd.Env = []string{
-			"LLM_PROXY_URL=http://" + proxysvc.http, "LLM_PROXY_MASTER_KEY=" + masterKey, "KEYSVC_TARGET=" + keysvc.grpc,
-			"PROXYSVC_TARGET=" + proxysvc.grpc, "BILLINGSVC_TARGET=" + billingsvc.grpc, "OUTBOXSVC_TARGET=" + outboxsvc.grpc,
-		}
-		out, err := cmd.CombinedOutput()
-		return strings.Join(strings.Fields(string(out)), ""), err
+	command := func(args string) (string, int) {
+		t.Helper()
+		out, status := s.llmproxy(masterKey, append([]string{"outbox"}, strings.Fields(args)...)...)
+		return strings.Join(strings.Fields(out), ""), status
 	}
 	var charges *billingv1.ListChargesResponse
 	poll(t, func() bool {
@@ -117,16 +115,16 @@ func TestChargesAreSteeredFromTheCommandLine(t *testing.T) {
 		{`"refused":"1"`, "stats"},
 		{"{}", "topups acme"},
 	} {
-		if got, err := command(strings.Fields(step.args)...); err != nil || !strings.Contains(got, step.want) {
-			t.Errorf("llmproxy outbox %s = %s, %v, want %s in it", step.args, got, err, step.want)
+		if got, status := command(step.args); status != 0 || !strings.Contains(got, step.want) {
+			t.Errorf("llmproxy outbox %s = %s, %d, want %s in it", step.args, got, status, step.want)
 		}
 	}
 	for args, want := range map[string]string{
 		"resolve-topup --reason looked t1 applied": "top-upt1notfound",
 		"resolve-topup --reason looked t1":         "resolve-topupTOPUPapplied,ornot-applied",
 	} {
-		if got, err := command(strings.Fields(args)...); err == nil || !strings.Contains(got, want) {
-			t.Errorf("llmproxy outbox %s = %s, %v, want a failure with %s in it", args, got, err, want)
+		if got, status := command(args); status == 0 || !strings.Contains(got, want) {
+			t.Errorf("llmproxy outbox %s = %s, %d, want a failure with %s in it", args, got, status, want)
 		}
 	}
 }

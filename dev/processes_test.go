@@ -272,3 +272,22 @@ func poll(t testing.TB, ask func() bool) {
 		}
 	}
 }
+
+// llmproxy runs a command of llmproxy against the suite and returns what it prints and
+// its exit status.
+func (s *suite) llmproxy(token string, args ...string) (string, int) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), binary(s.t, "llmproxy"), args...)
+	cmd.Env = []string{"LLM_PROXY_MASTER_KEY=" + token}
+	for _, p := range s.processes {
+		cmd.Env = append(cmd.Env, strings.ToUpper(p.name)+"_TARGET="+p.grpc)
+		if p.name == "proxysvc" {
+			cmd.Env = append(cmd.Env, "LLM_PROXY_URL=http://"+p.http)
+		}
+	}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}

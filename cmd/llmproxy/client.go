@@ -133,18 +133,25 @@ func command(name string, args []string, more func(*flag.FlagSet)) (*suite, []st
 	if more != nil {
 		more(fs)
 	}
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, nil, err
+	var rest []string
+	for { // flags may stand behind what they are about
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, nil, err
+			}
+			return nil, nil, errUsage // flag has shown it
 		}
-		return nil, nil, errUsage // flag has shown it
+		if args = fs.Args(); len(args) == 0 {
+			break
+		}
+		rest, args = append(rest, args[0]), args[1:]
 	}
 	p, err := findSuite(*readyFile, os.Getenv)
 	if err != nil {
 		return nil, nil, err
 	}
 	s, err := connect(p)
-	return s, fs.Args(), err
+	return s, rest, err
 }
 
 // show prints a message as JSON.

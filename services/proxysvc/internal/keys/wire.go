@@ -7,6 +7,7 @@ import (
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
@@ -92,20 +93,20 @@ func (s Settings) modelLimits(l *keysv1.Limits) map[string]ledger.Limits {
 	}
 	out := map[string]ledger.Limits{}
 	for model, b := range l.GetModelMaxBudget() {
-		of := out[ledger.Bare(model)]
+		of := out[pricing.Bare(model)]
 		of.Soft = s.soft(l)
 		of.Budgets = append(of.Budgets, budget(b))
-		out[ledger.Bare(model)] = of
+		out[pricing.Bare(model)] = of
 	}
 	for model, n := range l.GetModelRpmLimit() {
-		of := out[ledger.Bare(model)]
+		of := out[pricing.Bare(model)]
 		of.RPM = &n
-		out[ledger.Bare(model)] = of
+		out[pricing.Bare(model)] = of
 	}
 	for model, n := range l.GetModelTpmLimit() {
-		of := out[ledger.Bare(model)]
+		of := out[pricing.Bare(model)]
 		of.TPM = &n
-		out[ledger.Bare(model)] = of
+		out[pricing.Bare(model)] = of
 	}
 	return out
 }

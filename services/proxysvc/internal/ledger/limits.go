@@ -2,10 +2,10 @@ package ledger
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
 
 // Budget is the most that an account may spend in a window.
@@ -95,17 +95,7 @@ type Claim struct {
 }
 
 // ModelOf names the account of an owner's single model.
-func ModelOf(owner, model string) string { return owner + "\n" + Bare(model) }
-
-// Bare is a model's name without its provider.
-func Bare(model string) string {
-	for _, provider := range []string{"anthropic/", "openai/"} {
-		if bare, ok := strings.CutPrefix(model, provider); ok {
-			return bare
-		}
-	}
-	return model
-}
+func ModelOf(owner, model string) string { return owner + "\n" + pricing.Bare(model) }
 
 // Account is the state of an account with limits.
 type Account struct {

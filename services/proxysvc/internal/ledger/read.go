@@ -32,14 +32,6 @@ type Total struct {
 	Usage    pricing.Usage
 }
 
-// ReportQuery asks for totals of one kind of account.
-type ReportQuery struct {
-	Kind string
-	ID   string    // empty: all
-	From time.Time // first day; zero: no bound
-	To   time.Time // last day; zero: no bound
-}
-
 // Summary is where one account stands.
 type Summary struct {
 	Requests     int64

@@ -27,7 +27,7 @@ type Overrides struct {
 // list has none, input and output must be given; a cache read then costs as
 // input, a 5-minute write 1.25 × and a 1-hour write 2 × that.
 func (b *Book) Custom(base string, o Overrides) (*Model, error) {
-	m := &Model{Names: []string{bare(base)}, rates: []rate{{}}, webSearch: b.webSearch}
+	m := &Model{Names: []string{Bare(base)}, rates: []rate{{}}, webSearch: b.webSearch}
 	known, err := b.Model(base)
 	listed := err == nil
 	if listed {
@@ -35,7 +35,7 @@ func (b *Book) Custom(base string, o Overrides) (*Model, error) {
 		m.rates = append([]rate(nil), known.rates...)
 	}
 	if !listed && (o.Input == "" || o.Output == "") {
-		return nil, fmt.Errorf("the price list has no model %s, so the input's and the output's price per token are needed", bare(base))
+		return nil, fmt.Errorf("the price list has no model %s, so the input's and the output's price per token are needed", Bare(base))
 	}
 	if o.MaxOutputTokens != 0 {
 		m.MaxOutputTokens = o.MaxOutputTokens

@@ -83,7 +83,7 @@ type Book struct {
 // Model finds the price of a model by its name, dated or not, with or without a
 // provider prefix ("anthropic/") or a context marker ("[1m]").
 func (b *Book) Model(name string) (*Model, error) {
-	bare := strings.TrimSuffix(bare(name), "[1m]")
+	bare := strings.TrimSuffix(Bare(name), "[1m]")
 	if m, ok := b.models[bare]; ok {
 		return m, nil
 	}
@@ -114,7 +114,8 @@ func (r rate) dearest() int64 {
 	return max(r.base.Input+r.base.Output, r.above.Input+r.above.Output)
 }
 
-func bare(name string) string {
+// Bare is a model's name without its provider.
+func Bare(name string) string {
 	for _, prefix := range []string{"anthropic/", "openai/"} {
 		if rest, ok := strings.CutPrefix(name, prefix); ok {
 			return rest

@@ -4,11 +4,12 @@ import (
 	"strings"
 
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
 
 // claims are the limits that a request of the key for a model must keep.
 func (k *Key) claims(model string) []ledger.Claim {
-	bare := ledger.Bare(model)
+	bare := pricing.Bare(model)
 	var claims []ledger.Claim
 	for _, c := range []ledger.Claim{
 		{Account: ledger.AccountID{Kind: ledger.KindKey, ID: k.KeyID}, Who: "key", Limits: k.Limits},

@@ -21,7 +21,7 @@ type Reader interface {
 	Logs(ctx context.Context, after int64, limit int) ([]ledger.Log, error)
 	ReadLogRows(ctx context.Context, logID, after int64, limit int) (ledger.Log, []ledger.Row, error)
 	Rows(ctx context.Context, f ledger.Filter) ([]ledger.Row, error)
-	Report(ctx context.Context, q ledger.ReportQuery) ([]ledger.Total, error)
+	Uses(ctx context.Context, q ledger.UseQuery) ([]ledger.Use, error)
 	Summary(ctx context.Context, id ledger.AccountID) (ledger.Summary, error)
 	OpenRequests(ctx context.Context, f ledger.Filter) ([]ledger.OpenRequest, error)
 	Audit(ctx context.Context) (ledger.Audit, error)
@@ -105,7 +105,10 @@ func (s *Spend) ListSpend(ctx context.Context, r *proxyv1.ListSpendRequest) (*pr
 
 // GetSpendReport implements SpendService.
 func (s *Spend) GetSpendReport(ctx context.Context, r *proxyv1.GetSpendReportRequest) (*proxyv1.GetSpendReportResponse, error) {
-	q := ledger.ReportQuery{Kind: r.GetGroupBy(), ID: r.GetId()}
+	q := ledger.UseQuery{Kind: r.GetGroupBy()}
+	if r.GetId() != "" {
+		q.IDs = []string{r.GetId()}
+	}
 	if !isKind(q.Kind) {
 		return nil, fault.Errorf(fault.Invalid, "group_by is %q; it needs team, user, key or model", q.Kind)
 	}
@@ -116,7 +119,7 @@ func (s *Spend) GetSpendReport(ctx context.Context, r *proxyv1.GetSpendReportReq
 	if q.To, err = date("end_date", r.GetEndDate()); err != nil {
 		return nil, err
 	}
-	totals, err := s.ledger.Report(ctx, q)
+	totals, err := s.ledger.Uses(ctx, q)
 	if err != nil {
 		return nil, err
 	}

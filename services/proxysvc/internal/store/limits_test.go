@@ -10,6 +10,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
 
 // TestWindows checks the edges of windows as LiteLLM has them, at an instant on a
@@ -144,7 +145,7 @@ func TestALimitOnOneModelLeavesTheOthersAlone(t *testing.T) {
 		a := &ledger.Admission{Request: r, Hold: hold}
 		for _, kind := range []string{ledger.KindKeyModel, ledger.KindTeamModel} {
 			owner := map[string]string{ledger.KindKeyModel: "k", ledger.KindTeamModel: "team"}[kind]
-			if ledger.Bare(model) == "m1" {
+			if pricing.Bare(model) == "m1" {
 				a.Claims = append(a.Claims, ledger.Claim{Account: ledger.AccountID{Kind: kind, ID: ledger.ModelOf(owner, model)}, Who: kind, Limits: budget(100)})
 			}
 		}

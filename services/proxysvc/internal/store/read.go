@@ -132,29 +132,6 @@ func selectRows(ctx context.Context, q queryer, clause string, args pgx.StrictNa
 	})
 }
 
-// Report sums totals of one kind of account by id and day.
-func (s *Store) Report(ctx context.Context, q ledger.ReportQuery) ([]ledger.Total, error) {
-	rows, _ := s.db.Query(ctx, `
-		select id, day, sum(requests)::bigint, sum(cost_nano_usd)::bigint, sum(input_tokens)::bigint, sum(output_tokens)::bigint,
-		  sum(cache_read_input_tokens)::bigint, sum(cache_write_5m_input_tokens)::bigint, sum(cache_write_1h_input_tokens)::bigint,
-		  sum(web_search_requests)::bigint
-		from spend.account_totals
-		where kind = @kind and (@id = '' or id = @id)
-		  and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
-		group by id, day order by day, id collate "C"`,
-		pgx.StrictNamedArgs{"kind": q.Kind, "id": q.ID, "from": dateOrNull(q.From), "to": dateOrNull(q.To)})
-	totals, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Total, error) {
-		var t ledger.Total
-		u := &t.Usage
-		return t, row.Scan(&t.ID, &t.Day, &t.Requests, &t.Cost, &u.InputTokens, &u.OutputTokens,
-			&u.CacheReadTokens, &u.CacheWrite5mTokens, &u.CacheWrite1hTokens, &u.WebSearchRequests)
-	})
-	if err != nil {
-		return nil, explain("report spend", err)
-	}
-	return totals, nil
-}
-
 func dateOrNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -63,16 +63,16 @@ func BenchmarkReports(b *testing.B) {
 	}
 	b.Logf("%d rows generated in %s", rows, time.Since(begin).Round(time.Second))
 	month := time.Now().Add(-29 * 24 * time.Hour)
-	for name, q := range map[string]ledger.ReportQuery{
-		"all teams, 30 days":    {Kind: ledger.KindTeam, From: month},
-		"one team, 30 days":     {Kind: ledger.KindTeam, ID: "team_7", From: month},
-		"all models, 30 days":   {Kind: ledger.KindModel, From: month},
-		"one session":           {Kind: ledger.KindUser, ID: "session_7"},
-		"all sessions of a day": {Kind: ledger.KindUser, From: month, To: month},
+	for name, q := range map[string]ledger.UseQuery{
+		"all teams, 30 days":    {Kind: ledger.KindTeam, Days: ledger.Days{From: month}},
+		"one team, 30 days":     {Kind: ledger.KindTeam, IDs: []string{"team_7"}, Days: ledger.Days{From: month}},
+		"all models, 30 days":   {Kind: ledger.KindModel, Days: ledger.Days{From: month}},
+		"one session":           {Kind: ledger.KindUser, IDs: []string{"session_7"}},
+		"all sessions of a day": {Kind: ledger.KindUser, Days: ledger.Days{From: month, To: month}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := s.Report(b.Context(), q); err != nil {
+				if _, err := s.Uses(b.Context(), q); err != nil {
 					b.Fatal(err)
 				}
 			}
