@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -75,6 +76,7 @@ type booksStand struct {
 
 	billing  *incarnation
 	replicas [2]*incarnation
+	outboxes map[string]string // settings of the outbox that are not the usual ones
 	deaths   int
 }
 
@@ -157,15 +159,17 @@ func (s *booksStand) startReplica(n int) {
 	i := &incarnation{addr: freePort(s.t)}
 	sink := s.linkTo(i, s.autumn.Listener.Addr().String())
 	sink.tell(s.requests.begin)
-	cfg, err := outboxsvc.LoadConfig(booksSettings(map[string]string{
+	settings := map[string]string{
 		"BILLINGSVC_TARGET": s.linkTo(i, s.billing.front.addr).addr, "AUTUMN_API_KEY": autumnKey, "AUTUMN_API_URL": "http://" + sink.addr,
 		"INSTALLATION_ID": "books", "AUTUMN_DEDUPE": s.dedupe, "OUTBOX_INTERVAL": "1h", "OUTBOX_RECONCILE_INTERVAL": "1h", "OUTBOX_READ_RATE": "500",
 		"OUTBOXSVC_GRPC_LISTEN": i.addr, "OUTBOXSVC_HTTP_LISTEN": freePort(s.t), "OUTBOXSVC_DRAIN": "1s",
-	}))
+	}
+	maps.Copy(settings, s.outboxes)
+	cfg, err := outboxsvc.LoadConfig(booksSettings(settings))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg.Autumn.Timeout, cfg.Now, cfg.Serve.LogTo = answerIn, s.clock.Now, io.Discard
+	cfg.Autumn.Timeout, cfg.Now, cfg.Stripe.Now, cfg.Serve.LogTo = answerIn, s.clock.Now, s.clock.Now, io.Discard
 	i.front = s.linkTo(i, i.addr)
 	s.run(i, func(ctx context.Context) error { return outboxsvc.Run(ctx, cfg) })
 	s.replicas[n] = i

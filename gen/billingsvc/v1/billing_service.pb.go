@@ -740,7 +740,13 @@ type Charge struct {
 	// that a key was used up without an effect.
 	KeyRound int32 `protobuf:"varint,18,opt,name=key_round,json=keyRound,proto3" json:"key_round,omitempty"`
 	// Some attempt ended without an answer, so it may have been applied.
-	Unsure        bool `protobuf:"varint,19,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	Unsure bool `protobuf:"varint,19,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	// Under what it was sent, as MarkSent said: of an unsure charge what the first
+	// attempt that may have been applied was sent under. Such a charge must be sent
+	// under nothing else. Empty: never sent, or the sender did not say.
+	SentDevice string `protobuf:"bytes,20,opt,name=sent_device,json=sentDevice,proto3" json:"sent_device,omitempty"`
+	// Without its round.
+	SentKey       string `protobuf:"bytes,21,opt,name=sent_key,json=sentKey,proto3" json:"sent_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -906,6 +912,20 @@ func (x *Charge) GetUnsure() bool {
 		return x.Unsure
 	}
 	return false
+}
+
+func (x *Charge) GetSentDevice() string {
+	if x != nil {
+		return x.SentDevice
+	}
+	return ""
+}
+
+func (x *Charge) GetSentKey() string {
+	if x != nil {
+		return x.SentKey
+	}
+	return ""
 }
 
 type SyncNowRequest struct {
@@ -2314,9 +2334,14 @@ func (x *ResolveChargeResponse) GetCharge() *Charge {
 }
 
 type MarkSentRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChargeId      string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
-	LeaseToken    int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId   string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// The device by which the sink takes the charge once, such as "autumn/lock". At
+	// most 100 bytes; empty: the sender does not say, and key is empty too.
+	Device string `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	// The key that the device is given, without its round. At most 500 bytes.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2363,6 +2388,20 @@ func (x *MarkSentRequest) GetLeaseToken() int64 {
 		return x.LeaseToken
 	}
 	return 0
+}
+
+func (x *MarkSentRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *MarkSentRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 type MarkSentResponse struct {
@@ -6670,7 +6709,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\bquantity\x18\x0f \x01(\x03R\bquantity\x12\x16\n" +
 	"\x06status\x18\x10 \x01(\tR\x06status\x12\x1a\n" +
 	"\bcorrects\x18\x11 \x01(\tR\bcorrects\x12\x16\n" +
-	"\x06reason\x18\x12 \x01(\tR\x06reason\"\xc1\x05\n" +
+	"\x06reason\x18\x12 \x01(\tR\x06reason\"\xfd\x05\n" +
 	"\x06Charge\x12\x1b\n" +
 	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x10\n" +
@@ -6694,7 +6733,10 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x12shortfall_nano_usd\x18\x10 \x01(\x03R\x10shortfallNanoUsd\x12#\n" +
 	"\rsent_attempts\x18\x11 \x01(\x05R\fsentAttempts\x12\x1b\n" +
 	"\tkey_round\x18\x12 \x01(\x05R\bkeyRound\x12\x16\n" +
-	"\x06unsure\x18\x13 \x01(\bR\x06unsure\"\x10\n" +
+	"\x06unsure\x18\x13 \x01(\bR\x06unsure\x12\x1f\n" +
+	"\vsent_device\x18\x14 \x01(\tR\n" +
+	"sentDevice\x12\x19\n" +
+	"\bsent_key\x18\x15 \x01(\tR\asentKey\"\x10\n" +
 	"\x0eSyncNowRequest\"y\n" +
 	"\x0fSyncNowResponse\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x16\n" +
@@ -6812,11 +6854,13 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\"F\n" +
 	"\x15ResolveChargeResponse\x12-\n" +
-	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"O\n" +
+	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"y\n" +
 	"\x0fMarkSentRequest\x12\x1b\n" +
 	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
-	"leaseToken\"A\n" +
+	"leaseToken\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"A\n" +
 	"\x10MarkSentResponse\x12-\n" +
 	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"v\n" +
 	"\x11RenewLeaseRequest\x12\x1b\n" +

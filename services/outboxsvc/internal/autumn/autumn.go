@@ -15,7 +15,6 @@ package autumn
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,7 +48,8 @@ type Options struct {
 	Concurrency int
 	// Timeout bounds one request. Zero: 10 s, a sixth of a charge's lease.
 	Timeout time.Duration
-	// Dedupe is how Autumn is told to apply a charge once. Nil: Lock.
+	// Dedupe is how Autumn is told to apply a charge once, unless an attempt of it
+	// is in doubt that was told in another way. Nil: Lock.
 	Dedupe Dedupe
 	// TopUpPlan is the one-off plan that a top-up buys credits of. Empty: none
 	// can be bought.
@@ -102,17 +102,18 @@ func New(opt Options) *Client {
 func (c *Client) Configured() bool { return !c.key.Current().Empty() }
 
 // Dedupe implements relay.Sink.
-func (c *Client) Dedupe() relay.Dedupe { return c.opt.Dedupe.Kind() }
-
-// chargeKey is the id under which Autumn applies a charge once, for ever the
-// same but for its round. Its scope at Autumn is the account's environment, hence
-// the installation in it.
-func (c *Client) chargeKey(charge relay.Charge) string {
-	key := c.prefix() + "batch:" + charge.ChargeID
-	if charge.KeyRound > 1 {
-		key += ":r" + strconv.Itoa(charge.KeyRound)
+func (c *Client) Dedupe(device string) (relay.Dedupe, bool) {
+	d, ok := byDevice(device)
+	if !ok {
+		return relay.Collapsing, false
 	}
-	return key
+	return d.Kind(), true
+}
+
+// Via implements relay.Sink. The scope of a key at Autumn is the account's
+// environment, hence the installation in it.
+func (c *Client) Via(charge relay.Charge) relay.Via {
+	return relay.Via{Device: c.opt.Dedupe.Device(), Key: c.prefix() + "batch:" + charge.ChargeID}
 }
 
 func (c *Client) prefix() string {

@@ -50,6 +50,13 @@ const (
 
 // Post implements relay.Sink.
 func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
+	if charge.Via == (relay.Via{}) {
+		charge.Via = c.Via(charge)
+	}
+	dedupe, ok := byDevice(charge.Via.Device)
+	if !ok {
+		return relay.Answer{NeverSent: true, Failure: "the charge has a device that is not Autumn's"}
+	}
 	body := &Track{
 		CustomerID:      charge.TeamID,
 		FeatureID:       c.opt.FeatureID,
@@ -62,7 +69,7 @@ func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 		},
 	}
 	header := http.Header{}
-	c.opt.Dedupe.Mark(c.chargeKey(charge), body, header)
+	dedupe.Mark(charge.Key(), body, header)
 	return c.answer(c.call(ctx, http.MethodPost, "/v1/track", body, func(h http.Header) {
 		for name, values := range header {
 			h[name] = values

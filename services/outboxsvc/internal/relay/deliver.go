@@ -140,6 +140,7 @@ type turn struct {
 }
 
 func (s *Service) attempt(ctx context.Context, p *pass, l Lease) error {
+	l.Charge.Via = s.via(l.Charge)
 	t := s.try(ctx, p, l)
 	if t.lost {
 		return nil
@@ -167,6 +168,28 @@ func (s *Service) attempt(ctx context.Context, p *pass, l Lease) error {
 	return nil // in a conflict the charge is another worker's now
 }
 
+// via is under what a charge is sent. One that may have been applied goes on under
+// what it was sent under, whatever is configured by now: under another key or by
+// another device the sink would apply it again.
+func (s *Service) via(c Charge) Via {
+	if c.Unsure && c.Via != (Via{}) {
+		return c.Via
+	}
+	return s.sink.Via(c)
+}
+
+// knows says whether the sink has the device that a charge is sent by.
+func (s *Service) knows(c Charge) bool {
+	_, ok := s.sink.Dedupe(c.Via.Device)
+	return ok
+}
+
+// claiming says whether the sink lets go of a charge's key apart from the work.
+func (s *Service) claiming(c Charge) bool {
+	kind, _ := s.sink.Dedupe(c.Via.Device)
+	return kind == Claiming
+}
+
 // try posts a charge, unless there is a reason not to.
 func (s *Service) try(ctx context.Context, p *pass, l Lease) turn {
 	c := l.Charge
@@ -180,6 +203,10 @@ func (s *Service) try(ctx context.Context, p *pass, l Lease) turn {
 		return turn{Verdict: v, wait: s.jitter.wait(c.Attempts, 0), idle: true}
 	case c.AmountNanoUSD <= 0 || c.AmountNanoUSD%money.MicroCredit != 0:
 		return turn{Verdict: Verdict{Outcome: Refused, Error: "not sent: the amount is not whole micro-credits"}, idle: true}
+	case !s.knows(c):
+		s.undecide(c)
+		v := s.inDoubt(c, handCheckAgain, "not sent: an attempt by "+c.Via.Device+", which is another sink's, may have been applied: look there for "+c.Via.Key+" and resolve it by hand")
+		return turn{Verdict: v, wait: v.RetryAfter, idle: true}
 	case s.mustVerify(c):
 		v := s.verify(ctx, c, s.doubtSince(c))
 		return turn{Verdict: v, wait: v.RetryAfter, idle: v.Outcome == Unknown}
@@ -217,7 +244,7 @@ func (s *Service) post(ctx context.Context, p *pass, l Lease) turn {
 		return turn{Verdict: Verdict{Outcome: NotApplied, Error: "not sent: " + err.Error()}, idle: true}
 	}
 	began := s.now()
-	err := s.billing.MarkSent(ctx, c.ChargeID, l.Token)
+	err := s.billing.MarkSent(ctx, c.ChargeID, l.Token, c.Via)
 	switch {
 	case fault.KindOf(err) == fault.Conflict:
 		return turn{lost: true}
@@ -228,7 +255,8 @@ func (s *Service) post(ctx context.Context, p *pass, l Lease) turn {
 		return turn{Verdict: Verdict{Outcome: NotApplied, Error: "not sent: billing answered too late for the lease"}}
 	}
 	a := s.sink.Post(ctx, c)
-	v := Classify(c, a, s.sink.Dedupe())
+	kind, _ := s.sink.Dedupe(c.Via.Device)
+	v := Classify(c, a, kind)
 	s.breaker.record(s.now(), c.TeamID, v.Ill)
 	t := turn{Verdict: v, sent: true}
 	switch v.Do {
@@ -248,7 +276,7 @@ func (s *Service) post(ctx context.Context, p *pass, l Lease) turn {
 		}
 	}
 	t.wait = s.jitter.wait(c.Attempts, v.RetryAfter)
-	if t.Outcome == Unknown && s.sink.Dedupe() == Claiming {
+	if t.Outcome == Unknown && kind == Claiming {
 		t.wait = max(t.wait, foundAfter)
 	}
 	return t

@@ -59,7 +59,7 @@ func (s *Service) doubtOver(c Charge) {
 // mustVerify says whether a charge may have been applied and must not simply be
 // sent again.
 func (s *Service) mustVerify(c Charge) bool {
-	return c.Unsure && (s.sink.Dedupe() == Claiming || clashed(c) || s.now().Sub(c.FirstSentAt) > resendWindow)
+	return c.Unsure && (s.claiming(c) || clashed(c) || s.now().Sub(c.FirstSentAt) > resendWindow)
 }
 
 func clashed(c Charge) bool { return strings.HasPrefix(c.LastError, clash) }
@@ -142,7 +142,7 @@ func (s *Service) absent(ctx context.Context, c Charge, since time.Time) Verdict
 		return undecidable(c, "the sink's events do not have it, and a new cycle or a new beginning of the books hides whether its usage does")
 	}
 	return Verdict{
-		Outcome: NeverApplied, KeyUsedUp: s.sink.Dedupe() == Claiming || clashed(c),
+		Outcome: NeverApplied, KeyUsedUp: s.claiming(c) || clashed(c),
 		Error: "never applied: what the team has used at the sink shows it",
 	}
 }

@@ -97,8 +97,11 @@ func New(opt Options) *Client {
 // Configured implements relay.Sink.
 func (c *Client) Configured() bool { return !c.key.Current().Empty() }
 
+// device is what billing keeps of the way in which Stripe takes an event once.
+const device = "stripe/identifier"
+
 // Dedupe implements relay.Sink.
-func (c *Client) Dedupe() relay.Dedupe { return relay.Collapsing }
+func (c *Client) Dedupe(d string) (relay.Dedupe, bool) { return relay.Collapsing, d == device }
 
 // Ready implements relay.Sink: the key must be of the wanted mode, and its
 // account must have the meter, active and summing up.
@@ -134,23 +137,27 @@ func (c *Client) Ready(ctx context.Context) error {
 	return fault.Errorf(fault.Precondition, "Stripe has no active meter with the event name %s", c.opt.EventName)
 }
 
-// identifier is the id under which Stripe takes a charge once: at most 100
-// characters, and ours may be longer.
-func (c *Client) identifier(charge relay.Charge) string {
+// Via implements relay.Sink.
+func (c *Client) Via(charge relay.Charge) relay.Via {
 	mode := "test"
 	if c.opt.Livemode {
 		mode = "live"
 	}
-	key := "llm-proxy:" + mode + ":" + c.opt.InstallationID + ":batch:" + charge.ChargeID
-	if charge.KeyRound > 1 {
-		key += ":r" + strconv.Itoa(charge.KeyRound)
-	}
-	sum := sha256.Sum256([]byte(key))
+	return relay.Via{Device: device, Key: "llm-proxy:" + mode + ":" + c.opt.InstallationID + ":batch:" + charge.ChargeID}
+}
+
+// identifier is the id under which Stripe takes a charge once: at most 100
+// characters, and ours may be longer.
+func identifier(charge relay.Charge) string {
+	sum := sha256.Sum256([]byte(charge.Key()))
 	return "llmproxy_" + hex.EncodeToString(sum[:])
 }
 
 // Post implements relay.Sink.
 func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
+	if charge.Via == (relay.Via{}) {
+		charge.Via = c.Via(charge)
+	}
 	customer, err := c.customer(ctx, charge.TeamID)
 	switch {
 	case fault.KindOf(err) == fault.NotFound:
@@ -166,7 +173,7 @@ func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 		at = earliest // it is billed late, which is better than never
 	}
 	return c.answer(c.call(ctx, http.MethodPost, "/v1/billing/meter_events", url.Values{
-		"event_name": {c.opt.EventName}, "identifier": {c.identifier(charge)}, "timestamp": {strconv.FormatInt(at.Unix(), 10)},
+		"event_name": {c.opt.EventName}, "identifier": {identifier(charge)}, "timestamp": {strconv.FormatInt(at.Unix(), 10)},
 		"payload[stripe_customer_id]": {customer}, "payload[value]": {micro},
 	}, nil), micro)
 }
