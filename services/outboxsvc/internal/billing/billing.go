@@ -124,6 +124,26 @@ func short(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
+// InDoubt lists the charges that wait and may have been applied.
+func (c *Client) InDoubt(ctx context.Context) ([]relay.Charge, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var doubt []relay.Charge
+	req := &billingsvcv1.ListChargesRequest{State: billingsvcv1.ChargeState_CHARGE_STATE_AMBIGUOUS, PageSize: 1000}
+	for {
+		resp, err := c.api.ListCharges(ctx, req)
+		if err != nil {
+			return nil, faultOf(err)
+		}
+		for _, ch := range resp.GetCharges() {
+			doubt = append(doubt, chargeOf(ch))
+		}
+		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
+			return doubt, nil
+		}
+	}
+}
+
 // Dead lists dead charges, newest first.
 func (c *Client) Dead(ctx context.Context, q relay.DeadQuery) ([]relay.DeadCharge, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

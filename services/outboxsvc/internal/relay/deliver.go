@@ -53,6 +53,9 @@ func (s *Service) Deliver(ctx context.Context) (Pass, error) {
 	}
 	p := &pass{created: map[string]bool{}}
 	err := s.deliver(ctx, p)
+	if counted := s.recount(ctx); err == nil {
+		err = counted
+	}
 	s.passed(err)
 	return p.Pass, err
 }
@@ -204,8 +207,7 @@ func (s *Service) try(ctx context.Context, p *pass, l Lease) turn {
 	case c.AmountNanoUSD <= 0 || c.AmountNanoUSD%money.MicroCredit != 0:
 		return turn{Verdict: Verdict{Outcome: Refused, Error: "not sent: the amount is not whole micro-credits"}, idle: true}
 	case !s.knows(c):
-		s.undecide(c)
-		v := s.inDoubt(c, handCheckAgain, "not sent: an attempt by "+c.Via.Device+", which is another sink's, may have been applied: look there for "+c.Via.Key+" and resolve it by hand")
+		v := s.inDoubt(c, handCheckAgain, undecided+"not sent: an attempt by "+c.Via.Device+", which is another sink's, may have been applied: look there for "+c.Via.Key+" and resolve it by hand")
 		return turn{Verdict: v, wait: v.RetryAfter, idle: true}
 	case s.mustVerify(c):
 		v := s.verify(ctx, c, s.doubtSince(c))

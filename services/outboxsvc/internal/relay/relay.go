@@ -143,6 +143,8 @@ type Charges interface {
 	MarkSent(ctx context.Context, chargeID string, token int64, via Via) error
 	// Settle fails with a Conflict when the lease was taken over meanwhile.
 	Settle(ctx context.Context, s Settlement) error
+	// InDoubt lists the charges that wait and may have been applied.
+	InDoubt(ctx context.Context) ([]Charge, error)
 	Dead(ctx context.Context, q DeadQuery) (charges []DeadCharge, nextPageToken string, err error)
 	Requeue(ctx context.Context, r Requeue) (Requeued, error)
 	Resolve(ctx context.Context, r Resolve) (Resolved, error)

@@ -235,6 +235,19 @@ func (b *Book) post(c *Charge, proof string) {
 	t.posted += c.applied()
 }
 
+// InDoubt lists the charges that wait and may have been applied.
+func (b *Book) InDoubt(context.Context) ([]relay.Charge, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var doubt []relay.Charge
+	for _, c := range b.charges {
+		if c.State == Ambiguous {
+			doubt = append(doubt, c.Charge)
+		}
+	}
+	return doubt, nil
+}
+
 // Dead lists dead charges.
 func (b *Book) Dead(_ context.Context, q relay.DeadQuery) ([]relay.DeadCharge, string, error) {
 	b.mu.Lock()
