@@ -15,20 +15,15 @@ package autumn
 import (
 	"context"
 	"net/http"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/credential"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/wire"
 )
 
-const (
-	apiVersion     = "2.3.0"
-	defaultTimeout = 10 * time.Second
-	maxAnswer      = 1 << 20
-)
+const apiVersion = "2.3.0"
 
 // Options say which Autumn is meant.
 type Options struct {
@@ -69,37 +64,25 @@ type Teams interface {
 // Client implements relay.Sink.
 type Client struct {
 	opt  Options
-	key  credential.Source
-	http *http.Client
-
-	// fit is the key that Autumn took and whose environment is the wanted one.
-	fit atomic.Pointer[secret.String]
+	wire *wire.Client
 }
 
 var _ relay.Sink = (*Client)(nil)
 
 // New makes a client.
 func New(opt Options) *Client {
-	opt.URL = strings.TrimSuffix(strings.TrimRight(opt.URL, "/"), "/v1")
-	if opt.Timeout == 0 {
-		opt.Timeout = defaultTimeout
-	}
 	if opt.Dedupe == nil {
 		opt.Dedupe = Lock{}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = opt.Concurrency, opt.Concurrency
-	return &Client{opt: opt, key: credential.Source{Value: opt.Key, File: opt.KeyFile}, http: &http.Client{
-		Transport: transport,
-		Timeout:   opt.Timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // whoever redirects is not Autumn
-		},
-	}}
+	return &Client{opt: opt, wire: wire.New(wire.Options{
+		Vendor: "AUTUMN", URL: opt.URL, Key: credential.Source{Value: opt.Key, File: opt.KeyFile},
+		Header:      http.Header{"X-Api-Version": {apiVersion}, "Accept": {"application/json"}},
+		Concurrency: opt.Concurrency, Timeout: opt.Timeout,
+	})}
 }
 
 // Configured implements relay.Sink.
-func (c *Client) Configured() bool { return !c.key.Current().Empty() }
+func (c *Client) Configured() bool { return c.wire.Configured() }
 
 // Dedupe implements relay.Sink.
 func (c *Client) Dedupe(device string) (relay.Dedupe, bool) {

@@ -1,10 +1,8 @@
 package autumn
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -117,18 +115,4 @@ func readBalance(raw json.RawMessage) (has, null bool, remaining string) {
 		return false, false, ""
 	}
 	return true, false, plain(b.Remaining)
-}
-
-// decode reads one JSON object and nothing else.
-func decode(raw []byte, into any) bool {
-	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
-		return false
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	if err := d.Decode(into); err != nil {
-		return false
-	}
-	_, err := d.Token()
-	return err == io.EOF // Token returns it bare
 }
