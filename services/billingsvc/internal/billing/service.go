@@ -51,6 +51,7 @@ type Store interface {
 	History
 	Announcer
 	Reconciler
+	Releaser
 	Till
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -66,6 +67,7 @@ type Service struct {
 	posts   *bucket
 	reads   *bucket
 	breaker breaker
+	unread  atomic.Int64 // balances in a row that could not be read
 
 	mu      sync.Mutex
 	stats   Stats
