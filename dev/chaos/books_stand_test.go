@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,7 @@ type booksStand struct {
 	billing  *incarnation
 	replicas [2]*incarnation
 	outboxes map[string]string // settings of the outbox that are not the usual ones
+	patience time.Duration     // how long the outbox waits for Autumn
 	deaths   int
 }
 
@@ -101,7 +103,7 @@ func (i *incarnation) kill() {
 func newBooksStand(t *testing.T, p booksPlan) *booksStand {
 	t.Helper()
 	s := &booksStand{
-		booksPlan: p, t: t, clock: &clock{now: time.Now().UTC()}, rnd: rand.New(rand.NewPCG(p.seed, 22)),
+		booksPlan: p, t: t, clock: &clock{now: time.Now().UTC()}, rnd: rand.New(rand.NewPCG(p.seed, 22)), patience: answerIn,
 		database: pgtest.Empty(t),
 	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,7 +171,7 @@ func (s *booksStand) startReplica(n int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg.Autumn.Timeout, cfg.Now, cfg.Stripe.Now, cfg.Serve.LogTo = answerIn, s.clock.Now, s.clock.Now, io.Discard
+	cfg.Autumn.Timeout, cfg.Now, cfg.Stripe.Now, cfg.Serve.LogTo = s.patience, s.clock.Now, s.clock.Now, io.Discard
 	i.front = s.linkTo(i, i.addr)
 	s.run(i, func(ctx context.Context) error { return outboxsvc.Run(ctx, cfg) })
 	s.replicas[n] = i
@@ -242,6 +244,8 @@ func booksSettings(over map[string]string) func(string) string {
 // open knows which requests have reached a server and are not over, whether their
 // clients wait for them or not. Each has a connection of its own.
 type open struct {
+	hold atomic.Pointer[func(*http.Request)] // is called before a request is served; nil: nothing is
+
 	busy sync.WaitGroup // handlers, also of connections that are not the server's any more
 	mu   sync.Mutex
 	over map[string]chan struct{} // by the client's address
@@ -252,6 +256,9 @@ func (o *open) serve(h http.Handler) *httptest.Server {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		o.busy.Add(1)
 		defer o.busy.Done()
+		if hold := o.hold.Load(); hold != nil {
+			(*hold)(r)
+		}
 		h.ServeHTTP(rw, r)
 	}))
 	srv.Config.SetKeepAlivesEnabled(false)

@@ -24,12 +24,18 @@ func inDoubt(t *testing.T, dedupe string, then func(*booksStand) map[string]stri
 	if c := s.charges()[0]; c.GetState() != billingv1.ChargeState_CHARGE_STATE_AMBIGUOUS || s.sim.Applied()["team0"].Calls != 1 {
 		t.Fatalf("the charge is %v, applied %+v, want it applied and in doubt", c, s.sim.Applied())
 	}
-	s.outboxes = then(s)
+	s.restart(then(s))
+	return s
+}
+
+// restart starts the replicas anew with settings of their own.
+func (s *booksStand) restart(settings map[string]string) {
+	s.t.Helper()
+	s.outboxes = settings
 	for n := range s.replicas {
 		s.replicas[n].kill()
 		s.startReplica(n)
 	}
-	return s
 }
 
 // A charge in doubt is applied once, whatever the outbox is told meanwhile of how

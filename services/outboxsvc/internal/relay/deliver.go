@@ -21,6 +21,8 @@ const (
 	// lookAgain is how often a pass with posts under way asks what else is due,
 	// so that a slow post of one team delays no other.
 	lookAgain = time.Second
+	// beginAgain is when a team's first charge that found no place has its next turn.
+	beginAgain = 5 * time.Second
 )
 
 // Pass tells what a pass did.
@@ -34,6 +36,7 @@ type pass struct {
 	mu sync.Mutex
 	Pass
 	created map[string]bool // teams that were made customers
+	begins  chan struct{}   // a place for each first charge that is being prepared
 }
 
 // Deliver posts charges until none is due. Each that ends makes room for the
@@ -51,7 +54,7 @@ func (s *Service) Deliver(ctx context.Context) (Pass, error) {
 	case <-ctx.Done():
 		return Pass{}, ctx.Err()
 	}
-	p := &pass{created: map[string]bool{}}
+	p := &pass{created: map[string]bool{}, begins: make(chan struct{}, max(1, s.opt.Concurrency/2))}
 	err := s.deliver(ctx, p)
 	if counted := s.recount(ctx); err == nil {
 		err = counted
@@ -213,14 +216,30 @@ func (s *Service) try(ctx context.Context, p *pass, l Lease) turn {
 		v := s.verify(ctx, c, s.doubtSince(c))
 		return turn{Verdict: v, wait: v.RetryAfter, idle: v.Outcome == Unknown}
 	case c.Seq == 1 && !c.Unsure:
-		if err := s.begin(ctx, c); err != nil {
-			return turn{
-				Verdict: Verdict{Outcome: NotApplied, Error: "not sent: the team's balance must be read before its first charge: " + fault.Text(err)},
-				wait:    s.jitter.wait(c.Attempts, 0), idle: true,
-			}
+		if t, ok := s.first(ctx, p, c); !ok {
+			return t
 		}
 	}
 	return s.post(ctx, p, l)
+}
+
+// first prepares a team's first charge, which takes several calls and the slow pace
+// of reads. While half of the places are taken by such, it is put back: teams that
+// begin delay no other. Not ok: the turn says why it cannot be posted yet.
+func (s *Service) first(ctx context.Context, p *pass, c Charge) (t turn, ok bool) {
+	select {
+	case p.begins <- struct{}{}:
+		defer func() { <-p.begins }()
+	default:
+		return turn{Verdict: Verdict{Outcome: NotApplied, Error: "not sent: many teams have their first charge: it waits for its turn"}, wait: beginAgain, idle: true}, false
+	}
+	if err := s.begin(ctx, c); err != nil {
+		return turn{
+			Verdict: Verdict{Outcome: NotApplied, Error: "not sent: the team's balance must be read before its first charge: " + fault.Text(err)},
+			wait:    s.jitter.wait(c.Attempts, 0), idle: true,
+		}, false
+	}
+	return turn{}, true
 }
 
 // begin makes sure that there is a customer and that the books
