@@ -49,15 +49,6 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// empty is a ledger without logs: what is billed is recorded as events.
-type empty struct {
-	proxyv1.UnimplementedSpendServiceServer
-}
-
-func (empty) ListLogs(context.Context, *proxyv1.ListLogsRequest) (*proxyv1.ListLogsResponse, error) {
-	return &proxyv1.ListLogsResponse{}, nil
-}
-
 // booksStand is billing on Postgres, two replicas of the outbox and Autumn's
 // simulator, on a clock that the test moves. The services are the real ones, and
 // run in the test's process because no other could have its clock. They are
@@ -70,6 +61,7 @@ type booksStand struct {
 	rnd      *rand.Rand
 	database string
 	proxysvc string
+	ledger   ledger
 	sim      *autumn.Server
 	autumn   *httptest.Server
 	requests open
@@ -111,7 +103,7 @@ func newBooksStand(t *testing.T, p booksPlan) *booksStand {
 		t.Fatal(err)
 	}
 	proxysvc := grpc.NewServer()
-	proxyv1.RegisterSpendServiceServer(proxysvc, empty{})
+	proxyv1.RegisterSpendServiceServer(proxysvc, &s.ledger)
 	go proxysvc.Serve(lis) //nolint:errcheck // it ends with Stop
 	t.Cleanup(proxysvc.Stop)
 	s.proxysvc = lis.Addr().String()
@@ -319,5 +311,5 @@ func (s *booksStand) moment() time.Duration {
 }
 
 func (s *booksStand) String() string {
-	return fmt.Sprintf("seed %d: dedupe %s, breaking %t, down %q, %d teams, %d events", s.seed, s.dedupe, s.breaks, s.down, s.teams, s.events)
+	return fmt.Sprintf("seed %d: dedupe %s, breaking %t, down %q, %d teams, %d events, one sick of %s", s.seed, s.dedupe, s.breaks, s.down, s.teams, s.events, s.sickness)
 }

@@ -16,7 +16,7 @@ import (
 // and whose replicas have come back with other settings.
 func inDoubt(t *testing.T, dedupe string, then func(*booksStand) map[string]string) *booksStand {
 	t.Helper()
-	s := newBooksStand(t, booksPlan{seed: 1, dedupe: dedupe, teams: 1})
+	s := newBooksStand(t, booksPlan{seed: 1, dedupe: dedupe, teams: 1, sickness: autumn.FaultHTML502})
 	s.bill(1, "team0", 1_000_000_000)
 	s.weather([]autumn.Fault{{Path: "/v1/track", Fault: autumn.FaultDropAfterApply}})
 	s.pass(false)
