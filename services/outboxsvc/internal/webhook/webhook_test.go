@@ -141,3 +141,47 @@ func TestASecretIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// What Svix sends again, because we could not take it or our answer was lost, is the
+// same message: its team is nudged once.
+func TestAWebhookThatComesAgainIsTheSameMessage(t *testing.T) {
+	t.Parallel()
+	now := noon
+	vendor := sim.New(sim.Options{Now: func() time.Time { return now }})
+	s := newStand(t)
+	s.opt.Now = func() time.Time { return now }
+	lost := false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if lost { // on its way back
+			s.ServeHTTP(httptest.NewRecorder(), r)
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	if err := vendor.SendWebhooks(srv.URL+Path, hookSecret); err != nil {
+		t.Fatal(err)
+	}
+	vendor.Grant("acme", sim.Credits(5))
+	for _, step := range []struct {
+		name   string
+		after  time.Duration
+		fail   error
+		lost   bool
+		status int
+	}{
+		{"billing is away", 0, errors.New("away"), false, 503},
+		{"our answer is lost", 5 * time.Second, nil, true, 502},
+		{"it comes once more", 5 * time.Minute, nil, false, 204},
+	} {
+		now = now.Add(step.after)
+		s.fail, lost = step.fail, step.lost
+		if got := vendor.DeliverWebhooks(t.Context(), nil); len(got) != 1 || got[0] != step.status {
+			t.Errorf("%s: delivered with %v, want %d", step.name, got, step.status)
+		}
+	}
+	if diff := cmp.Diff([]string{"acme webhook billing.updated"}, s.nudged); diff != "" {
+		t.Errorf("nudged (-want +got):\n%s", diff)
+	}
+}
