@@ -31,16 +31,27 @@ import (
 // answerIn is how long the outbox waits for Autumn.
 const answerIn = 300 * time.Millisecond
 
-// clock is the time of everything in a stand.
+// clock is the time of everything in a stand. It stands, until it is let go.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	runs time.Time // since when it goes; zero: it stands
 }
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.runs.IsZero() {
+		return c.now.Add(time.Since(c.runs))
+	}
 	return c.now
+}
+
+// run lets the clock go from now on, for what is measured.
+func (c *clock) run() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.runs = time.Now()
 }
 
 func (c *clock) advance(d time.Duration) {
@@ -56,7 +67,7 @@ func (c *clock) advance(d time.Duration) {
 // whatever the service still does reaches nobody, as with kill -9.
 type booksStand struct {
 	booksPlan
-	t        *testing.T
+	t        testing.TB
 	clock    *clock
 	rnd      *rand.Rand
 	database string
@@ -92,7 +103,7 @@ func (i *incarnation) kill() {
 	i.stop()
 }
 
-func newBooksStand(t *testing.T, p booksPlan) *booksStand {
+func newBooksStand(t testing.TB, p booksPlan) *booksStand {
 	t.Helper()
 	s := &booksStand{
 		booksPlan: p, t: t, clock: &clock{now: time.Now().UTC()}, rnd: rand.New(rand.NewPCG(p.seed, 22)), patience: answerIn,
@@ -201,7 +212,7 @@ func (s *booksStand) books() billingv1.BillingServiceClient {
 }
 
 // postgresAddr is where a database is.
-func postgresAddr(t *testing.T, database string) string {
+func postgresAddr(t testing.TB, database string) string {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
@@ -211,7 +222,7 @@ func postgresAddr(t *testing.T, database string) string {
 }
 
 // atAddr is a database's url by way of an address.
-func atAddr(t *testing.T, database, addr string) string {
+func atAddr(t testing.TB, database, addr string) string {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
