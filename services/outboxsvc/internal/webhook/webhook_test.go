@@ -185,3 +185,27 @@ func TestAWebhookThatComesAgainIsTheSameMessage(t *testing.T) {
 		t.Errorf("nudged (-want +got):\n%s", diff)
 	}
 }
+
+// The example of Svix's documentation is signed by the same rule as ours and the
+// simulator's: what is wrong with it is only that it names no customer.
+func TestSvixsOwnExampleIsSignedRight(t *testing.T) {
+	t.Parallel()
+	const id, text, signature = "msg_p5jXN8AQM9LWM0D4loKWxJek", `{"test": 2432232314}`, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+	at := time.Unix(1614265330, 0)
+	key, err := Key(secret.New(hookSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sim.SignWebhook(key, sim.Webhook{ID: id, Body: []byte(text)}, at).Get("svix-signature"); got != signature {
+		t.Errorf("the simulator signs %s, want %s", got, signature)
+	}
+	s := newStand(t)
+	s.opt.Now = func() time.Time { return at }
+	given := func(h http.Header) { h.Set("svix-signature", signature) }
+	if got := s.send(t, id, text, hookSecret, at, given); got != 400 {
+		t.Errorf("the example is answered with %d, want 400: it names no customer", got)
+	}
+	if got := s.send(t, id, text+" ", hookSecret, at, given); got != 401 {
+		t.Errorf("another body under its signature is answered with %d, want 401", got)
+	}
+}
