@@ -166,7 +166,7 @@ func (s *booksStand) startReplica(n int) {
 	sink.tell(s.requests.begin)
 	settings := map[string]string{
 		"BILLINGSVC_TARGET": s.linkTo(i, s.billing.front.addr).addr, "AUTUMN_API_KEY": autumnKey, "AUTUMN_API_URL": "http://" + sink.addr,
-		"INSTALLATION_ID": "books", "AUTUMN_DEDUPE": s.dedupe, "OUTBOX_INTERVAL": "1h", "OUTBOX_RECONCILE_INTERVAL": "1h", "OUTBOX_READ_RATE": "500",
+		"INSTALLATION_ID": "books", "AUTUMN_DEDUPE": s.device(), "OUTBOX_INTERVAL": "1h", "OUTBOX_RECONCILE_INTERVAL": "1h", "OUTBOX_READ_RATE": "500",
 		"OUTBOXSVC_GRPC_LISTEN": i.addr, "OUTBOXSVC_HTTP_LISTEN": freePort(s.t), "OUTBOXSVC_DRAIN": "1s",
 	}
 	maps.Copy(settings, s.outboxes)
@@ -182,6 +182,14 @@ func (s *booksStand) startReplica(n int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// device is how a replica that starts dedupes.
+func (s *booksStand) device() string {
+	if s.switches {
+		return []string{"lock", "idempotency_key"}[s.rnd.IntN(2)]
+	}
+	return s.dedupe
 }
 
 // run runs a service until it is killed or the test ends, and dials it.
@@ -322,5 +330,5 @@ func (s *booksStand) moment() time.Duration {
 }
 
 func (s *booksStand) String() string {
-	return fmt.Sprintf("seed %d: dedupe %s, breaking %t, down %q, %d teams, %d events, one sick of %s", s.seed, s.dedupe, s.breaks, s.down, s.teams, s.events, s.sickness)
+	return fmt.Sprintf("seed %d: dedupe %s (switches %t), breaking %t, down %q, %d teams, %d events, one sick of %s", s.seed, s.dedupe, s.switches, s.breaks, s.down, s.teams, s.events, s.sickness)
 }
