@@ -12,13 +12,21 @@ type booksPlan struct {
 	seed   uint64
 	dedupe string
 	breaks bool // with faults that may break the sums
-	rules  []autumn.Fault
-	down   string // what Autumn is like for three days
-	teams  int
-	events int
-	kills  float64       // of a replica, in a pass
-	stride time.Duration // between two passes at most; four times that while it is away
+	// switches: a replica that comes back dedupes in one way or the other, by chance.
+	switches bool
+	rules    []autumn.Fault
+	down     string // what Autumn is like for three days
+	// sickness is what Autumn answers to each charge of one team, all the time: a 5xx
+	// that leaves a doubt, or a 4xx that makes the charge a dead one.
+	sickness string
+	teams    int
+	events   int
+	kills    float64       // of a replica, in a pass
+	stride   time.Duration // between two passes at most; four times that while it is away
 }
+
+// sick is the team that no charge of can be posted.
+const sick = "sick"
 
 func newBooksPlan(seed uint64) booksPlan {
 	rnd := rand.New(rand.NewPCG(seed, 21))
@@ -26,6 +34,8 @@ func newBooksPlan(seed uint64) booksPlan {
 		seed: seed, dedupe: "lock", breaks: seed%4 == 3, teams: 2 + rnd.IntN(3), events: 30 + rnd.IntN(30),
 		down: autumn.Down(rnd), kills: 0.02 + 0.06*rnd.Float64(), stride: time.Hour,
 	}
+	p.switches = seed%5 == 1 && !p.breaks
+	p.sickness = []string{autumn.FaultHTML502, autumn.FaultFeatureRenamed}[seed%2]
 	if seed%3 == 2 {
 		p.dedupe = "idempotency_key"
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,31 +31,33 @@ import (
 // answerIn is how long the outbox waits for Autumn.
 const answerIn = 300 * time.Millisecond
 
-// clock is the time of everything in a stand.
+// clock is the time of everything in a stand. It stands, until it is let go.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu   sync.Mutex
+	now  time.Time
+	runs time.Time // since when it goes; zero: it stands
 }
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.runs.IsZero() {
+		return c.now.Add(time.Since(c.runs))
+	}
 	return c.now
+}
+
+// run lets the clock go from now on, for what is measured.
+func (c *clock) run() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.runs = time.Now()
 }
 
 func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
-}
-
-// empty is a ledger without logs: what is billed is recorded as events.
-type empty struct {
-	proxyv1.UnimplementedSpendServiceServer
-}
-
-func (empty) ListLogs(context.Context, *proxyv1.ListLogsRequest) (*proxyv1.ListLogsResponse, error) {
-	return &proxyv1.ListLogsResponse{}, nil
 }
 
 // booksStand is billing on Postgres, two replicas of the outbox and Autumn's
@@ -63,11 +67,12 @@ func (empty) ListLogs(context.Context, *proxyv1.ListLogsRequest) (*proxyv1.ListL
 // whatever the service still does reaches nobody, as with kill -9.
 type booksStand struct {
 	booksPlan
-	t        *testing.T
+	t        testing.TB
 	clock    *clock
 	rnd      *rand.Rand
 	database string
 	proxysvc string
+	ledger   ledger
 	sim      *autumn.Server
 	autumn   *httptest.Server
 	requests open
@@ -75,6 +80,8 @@ type booksStand struct {
 
 	billing  *incarnation
 	replicas [2]*incarnation
+	outboxes map[string]string // settings of the outbox that are not the usual ones
+	patience time.Duration     // how long the outbox waits for Autumn
 	deaths   int
 }
 
@@ -96,10 +103,10 @@ func (i *incarnation) kill() {
 	i.stop()
 }
 
-func newBooksStand(t *testing.T, p booksPlan) *booksStand {
+func newBooksStand(t testing.TB, p booksPlan) *booksStand {
 	t.Helper()
 	s := &booksStand{
-		booksPlan: p, t: t, clock: &clock{now: time.Now().UTC()}, rnd: rand.New(rand.NewPCG(p.seed, 22)),
+		booksPlan: p, t: t, clock: &clock{now: time.Now().UTC()}, rnd: rand.New(rand.NewPCG(p.seed, 22)), patience: answerIn,
 		database: pgtest.Empty(t),
 	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -107,7 +114,7 @@ func newBooksStand(t *testing.T, p booksPlan) *booksStand {
 		t.Fatal(err)
 	}
 	proxysvc := grpc.NewServer()
-	proxyv1.RegisterSpendServiceServer(proxysvc, empty{})
+	proxyv1.RegisterSpendServiceServer(proxysvc, &s.ledger)
 	go proxysvc.Serve(lis) //nolint:errcheck // it ends with Stop
 	t.Cleanup(proxysvc.Stop)
 	s.proxysvc = lis.Addr().String()
@@ -157,15 +164,17 @@ func (s *booksStand) startReplica(n int) {
 	i := &incarnation{addr: freePort(s.t)}
 	sink := s.linkTo(i, s.autumn.Listener.Addr().String())
 	sink.tell(s.requests.begin)
-	cfg, err := outboxsvc.LoadConfig(booksSettings(map[string]string{
+	settings := map[string]string{
 		"BILLINGSVC_TARGET": s.linkTo(i, s.billing.front.addr).addr, "AUTUMN_API_KEY": autumnKey, "AUTUMN_API_URL": "http://" + sink.addr,
-		"INSTALLATION_ID": "books", "AUTUMN_DEDUPE": s.dedupe, "OUTBOX_INTERVAL": "1h", "OUTBOX_RECONCILE_INTERVAL": "1h", "OUTBOX_READ_RATE": "500",
+		"INSTALLATION_ID": "books", "AUTUMN_DEDUPE": s.device(), "OUTBOX_INTERVAL": "1h", "OUTBOX_RECONCILE_INTERVAL": "1h", "OUTBOX_READ_RATE": "500",
 		"OUTBOXSVC_GRPC_LISTEN": i.addr, "OUTBOXSVC_HTTP_LISTEN": freePort(s.t), "OUTBOXSVC_DRAIN": "1s",
-	}))
+	}
+	maps.Copy(settings, s.outboxes)
+	cfg, err := outboxsvc.LoadConfig(booksSettings(settings))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg.Autumn.Timeout, cfg.Now, cfg.Serve.LogTo = answerIn, s.clock.Now, io.Discard
+	cfg.Autumn.Timeout, cfg.Now, cfg.Stripe.Now, cfg.Serve.LogTo = s.patience, s.clock.Now, s.clock.Now, io.Discard
 	i.front = s.linkTo(i, i.addr)
 	s.run(i, func(ctx context.Context) error { return outboxsvc.Run(ctx, cfg) })
 	s.replicas[n] = i
@@ -173,6 +182,14 @@ func (s *booksStand) startReplica(n int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// device is how a replica that starts dedupes.
+func (s *booksStand) device() string {
+	if s.switches {
+		return []string{"lock", "idempotency_key"}[s.rnd.IntN(2)]
+	}
+	return s.dedupe
 }
 
 // run runs a service until it is killed or the test ends, and dials it.
@@ -203,7 +220,7 @@ func (s *booksStand) books() billingv1.BillingServiceClient {
 }
 
 // postgresAddr is where a database is.
-func postgresAddr(t *testing.T, database string) string {
+func postgresAddr(t testing.TB, database string) string {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
@@ -213,7 +230,7 @@ func postgresAddr(t *testing.T, database string) string {
 }
 
 // atAddr is a database's url by way of an address.
-func atAddr(t *testing.T, database, addr string) string {
+func atAddr(t testing.TB, database, addr string) string {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
@@ -238,6 +255,8 @@ func booksSettings(over map[string]string) func(string) string {
 // open knows which requests have reached a server and are not over, whether their
 // clients wait for them or not. Each has a connection of its own.
 type open struct {
+	hold atomic.Pointer[func(*http.Request)] // is called before a request is served; nil: nothing is
+
 	busy sync.WaitGroup // handlers, also of connections that are not the server's any more
 	mu   sync.Mutex
 	over map[string]chan struct{} // by the client's address
@@ -248,6 +267,9 @@ func (o *open) serve(h http.Handler) *httptest.Server {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		o.busy.Add(1)
 		defer o.busy.Done()
+		if hold := o.hold.Load(); hold != nil {
+			(*hold)(r)
+		}
 		h.ServeHTTP(rw, r)
 	}))
 	srv.Config.SetKeepAlivesEnabled(false)
@@ -308,5 +330,5 @@ func (s *booksStand) moment() time.Duration {
 }
 
 func (s *booksStand) String() string {
-	return fmt.Sprintf("seed %d: dedupe %s, breaking %t, down %q, %d teams, %d events", s.seed, s.dedupe, s.breaks, s.down, s.teams, s.events)
+	return fmt.Sprintf("seed %d: dedupe %s (switches %t), breaking %t, down %q, %d teams, %d events, one sick of %s", s.seed, s.dedupe, s.switches, s.breaks, s.down, s.teams, s.events, s.sickness)
 }

@@ -65,7 +65,7 @@ func newService(t *testing.T, binaries, name string) *service {
 	return s
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	addr, err := port.Free("127.0.0.1:0")
 	if err != nil {

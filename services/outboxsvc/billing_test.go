@@ -167,6 +167,9 @@ func (b *book) MarkSent(_ context.Context, req *billingsvcv1.MarkSentRequest) (*
 			continue
 		}
 		c.marked = true
+		if !c.GetUnsure() || c.GetSentDevice() == "" {
+			c.SentDevice, c.SentKey = req.GetDevice(), req.GetKey()
+		}
 		if c.FirstSentAt == nil {
 			c.FirstSentAt = timestamppb.Now()
 		}

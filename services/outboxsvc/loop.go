@@ -34,16 +34,30 @@ func (l *loop) delivered(ctx context.Context, p relay.Pass, err error, took time
 	l.failed(ctx, "deliver", err)
 }
 
-// RunReads reads the balances that are due and asks for top-ups, at once, then at
-// every tick and on a nudge, until ctx ends.
+// RunTopUps asks for the top-ups that are wanted, at once and then at every tick
+// until ctx ends. A purchase may take long, and nobody's reading waits for it.
+func (l *loop) RunTopUps(ctx context.Context, svc *relay.Service, interval time.Duration) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		_, err := svc.TopUpAll(ctx)
+		l.failed(ctx, "top_up", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// RunReads reads the balances that are due, at once, then at every tick and on a
+// nudge, until ctx ends.
 func (l *loop) RunReads(ctx context.Context, svc *relay.Service, interval time.Duration) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		_, err := svc.Reconcile(ctx, nil)
 		l.failed(ctx, "reconcile", err)
-		_, err = svc.TopUpAll(ctx)
-		l.failed(ctx, "top_up", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -54,7 +54,7 @@ func newLoop(log *zap.Logger, reg prometheus.Registerer) *loop {
 // watch shows what a service knows by itself.
 func (l *loop) watch(reg prometheus.Registerer, svc *relay.Service) {
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "outboxsvc_undecided_charges", Help: "Charges that may have been applied and that nothing here can decide: a human must resolve them.",
+		Name: "outboxsvc_undecided_charges", Help: "Charges that may have been applied and that nothing here can decide: a human must resolve them. From the books: each replica shows the same number.",
 	}, func() float64 { return float64(svc.Stats().Undecided) })
 }
 

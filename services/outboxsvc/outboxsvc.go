@@ -76,6 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.Go(func() error { return srv.Run(ctx) })
 	g.Go(func() error { return l.Run(ctx, svc, cfg.Interval) })
 	g.Go(func() error { return l.RunReads(ctx, svc, cfg.ReconcileInterval) })
+	g.Go(func() error { return l.RunTopUps(ctx, svc, cfg.ReconcileInterval) })
 	return g.Wait()
 }
 

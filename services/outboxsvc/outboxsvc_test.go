@@ -355,6 +355,40 @@ func TestTeamsArePausedReconciledAndToppedUp(t *testing.T) {
 	}
 }
 
+// A purchase that takes long holds up no reading of another team's balance.
+func TestASlowPurchaseDelaysNoReading(t *testing.T) {
+	t.Parallel()
+	sim := autumn.New(autumn.Options{SecretKey: apiKey, DefaultGrant: 10, Card: autumn.CardGood})
+	sim.Grant("acme", autumn.Credits(5))
+	sim.Grant("zeta", autumn.Credits(5))
+	buying, read, gaveUp := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	b := &book{buy: &billingsvcv1.TopUp{TopUpId: "t1", TeamId: "acme", AmountNanoUsd: int64(500 * money.Credit), Attempts: 1}}
+	start(t, b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.Path {
+		case "POST /v1/billing.attach":
+			close(buying)
+			select {
+			case <-read:
+			case <-time.After(2 * time.Second):
+				gaveUp <- struct{}{}
+			}
+		case "GET /v1/customers/zeta":
+			close(read)
+		}
+		sim.ServeHTTP(w, r)
+	}), func(cfg *Config) { cfg.Autumn.TopUpPlan, cfg.ReconcileInterval = "top_up", 20*time.Millisecond })
+	<-buying
+	if _, err := b.NudgeTeam(t.Context(), &billingsvcv1.NudgeTeamRequest{TeamId: "zeta"}); err != nil {
+		t.Fatal(err)
+	}
+	<-read
+	select {
+	case <-gaveUp:
+		t.Error("zeta was read only when the purchase was over")
+	default:
+	}
+}
+
 // What comes by webhook only makes the team be read: nothing in it is believed.
 func TestAWebhookMakesItsTeamBeRead(t *testing.T) {
 	t.Parallel()
@@ -371,9 +405,8 @@ func TestAWebhookMakesItsTeamBeRead(t *testing.T) {
 	}
 	sim.Grant("acme", autumn.Credits(5))
 	thrice := func(list []autumn.Webhook) []autumn.Webhook { return append(append(list, list...), list...) }
-	statuses, err := sim.DeliverWebhooks(t.Context(), thrice)
-	if err != nil || fmt.Sprint(statuses) != "[204 204 204]" {
-		t.Fatalf("DeliverWebhooks = %v, %v, want each taken", statuses, err)
+	if statuses := sim.DeliverWebhooks(t.Context(), thrice); fmt.Sprint(statuses) != "[204 204 204]" {
+		t.Fatalf("DeliverWebhooks = %v, want each taken", statuses)
 	}
 	for b.reported() == 0 && t.Context().Err() == nil {
 		if _, err := api.GetStats(t.Context(), &outboxsvcv1.GetStatsRequest{}); err != nil {

@@ -100,6 +100,10 @@ func (s *Server) befall(rule Fault, customerID string) {
 		if cust != nil {
 			cust.startCycle(s.now())
 		}
+	case FaultPlanChange:
+		if cust != nil && cust.balance != nil {
+			s.changePlan(cust)
+		}
 	case FaultCustomerDeleted:
 		delete(s.state.customers, customerID)
 	case FaultReceiptsCut:
@@ -128,6 +132,28 @@ func (c *customer) startCycle(now time.Time) {
 			r.every, r.resetsAt = month, now.Add(month)
 		}
 	}
+}
+
+// Plans that a customer may be on.
+const (
+	defaultPlan = "default"
+	biggerPlan  = "bigger"
+)
+
+// changePlan moves a customer to the plan that he is not on, which grants twice as
+// much as the default one, or back. The plan's credits are another row then, with a
+// cycle that begins now and nothing used; what was bought stays.
+func (s *Server) changePlan(c *customer) {
+	more := Credits(max(s.opts.DefaultGrant, 1))
+	if c.plan == biggerPlan {
+		c.plan, more = defaultPlan, -more
+	} else {
+		c.plan = biggerPlan
+	}
+	const month = 30 * 24 * time.Hour
+	old := c.balance.rows[len(c.balance.rows)-1]
+	*old = grantRow{id: s.state.id("bal"), granted: old.granted + more, every: month, resetsAt: s.now().Add(month)}
+	s.send(c, "billing.updated", map[string]any{"tags": []string{"activated", "expired"}})
 }
 
 // forgetSince undoes deductions and receipts since an instant. The oracle follows,

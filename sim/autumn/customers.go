@@ -113,7 +113,7 @@ func (s *Server) customerBody(c *customer, v version) any {
 	}
 	body := customerBody{head, []any{}, []any{}, map[string]balanceBody{}, map[string]any{}}
 	if s.opts.DefaultGrant > 0 {
-		body.Subscriptions = []any{subscription{"default", "active", c.createdAt.UnixMilli()}}
+		body.Subscriptions = []any{subscription{c.plan, "active", c.createdAt.UnixMilli()}}
 	}
 	if c.balance != nil {
 		body.Balances[s.opts.FeatureID] = *s.balanceBody(c.balance)

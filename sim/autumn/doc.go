@@ -43,8 +43,8 @@
 //
 // Amounts are exact multiples of 1e-10 credits, shown with 14 digits. Not
 // simulated: events that deduct several features, track_tokens, scopes of keys,
-// the account's aggregate limits, retries of webhooks by themselves. Entities are
-// not kept in a file. What recalculate does is read from its name. TestTheContract
+// the account's aggregate limits. Webhooks leave when they are asked to; one that fails
+// is due again when Svix would send it, on the server's clock. Entities are not kept in a file. What recalculate does is read from its name. TestTheContract
 // lists all that is served and refused.
 //
 // # Admin

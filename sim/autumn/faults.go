@@ -33,6 +33,7 @@ const (
 	FaultReleaseLost        = "release_lost"          // a failure does not let the key go; nothing else happens
 	FaultReceiptsCut        = "receipts_cut"          // first, every lock's receipt of more than delay_ms ago is forgotten
 	FaultCycleReset         = "cycle_reset"           // first, the customer's usage goes to zero, as at the end of a cycle
+	FaultPlanChange         = "plan_change"           // first, the customer moves to another plan: another grant, a new cycle, nothing used
 	FaultCustomerDeleted    = "customer_deleted"      // first, the customer is deleted
 	FaultFeatureRenamed     = "feature_renamed"       // track: 404 feature_not_found
 	FaultClockBehind        = "clock_behind"          // the server's clock is delay_ms behind, for timestamps
@@ -52,7 +53,7 @@ var faultNames = []string{
 	FaultRateLimited, FaultSlowApply, FaultAccepted202Lost, FaultHTML502, FaultTruncatedBody, FaultNoBalance, FaultPartial,
 	FaultAccepted202Late, FaultQueuedTwice, FaultError503AfterApply, FaultKeyStoreDown, FaultKeyLifeCut, FaultReleaseLost, FaultReceiptsCut,
 	FaultCycleReset, FaultCustomerDeleted, FaultFeatureRenamed, FaultClockBehind, FaultVersionDrift, FaultMemoryLoss, FaultFalseLock,
-	FaultEventLost, FaultReset, FaultHalfOpen, FaultSlowBody, FaultArrivesLate, FaultNotJSON,
+	FaultEventLost, FaultReset, FaultHalfOpen, FaultSlowBody, FaultArrivesLate, FaultNotJSON, FaultPlanChange,
 }
 
 // Fault is a rule that makes requests fail. Of several rules that fire on one

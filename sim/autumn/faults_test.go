@@ -45,6 +45,7 @@ func TestFaults(t *testing.T) {
 		{autumn.FaultReleaseLost, 200, "4", 409, "4", 409},
 		{autumn.FaultReceiptsCut, 200, "4", 409, "4", 409},
 		{autumn.FaultCycleReset, 200, "4", 409, "4", 409},
+		{autumn.FaultPlanChange, 200, "4", 409, "4", 409},
 		{autumn.FaultCustomerDeleted, 404, "0", 404, "0", 404},
 		{autumn.FaultFeatureRenamed, 404, "0", 200, "4", 200},
 		{autumn.FaultClockBehind, 200, "4", 409, "4", 409},

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +21,7 @@ type hooks struct {
 	mu      sync.Mutex
 	url     string
 	key     []byte
-	waiting []Webhook
+	waiting []Webhook // oldest first
 	sent    int
 }
 
@@ -28,6 +29,15 @@ type hooks struct {
 type Webhook struct {
 	ID   string
 	Body []byte
+
+	tries int       // that failed
+	due   time.Time // of the next one
+}
+
+// retries are how long after a failure Svix tries again, as its documentation says.
+// After the last one it gives up.
+var retries = []time.Duration{
+	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
 }
 
 // SendWebhooks says where webhooks go, and by which secret, whsec_…, they are
@@ -57,7 +67,7 @@ func (s *Server) send(cust *customer, kind string, data map[string]any) {
 		return
 	}
 	s.hooks.sent++
-	s.hooks.waiting = append(s.hooks.waiting, Webhook{fmt.Sprintf("msg_%06d", s.hooks.sent), body})
+	s.hooks.waiting = append(s.hooks.waiting, Webhook{ID: fmt.Sprintf("msg_%06d", s.hooks.sent), Body: body, due: s.now()})
 }
 
 // alert tells that a customer has used up what was granted.
@@ -74,25 +84,49 @@ func (s *Server) WaitingWebhooks() []Webhook {
 	return append([]Webhook(nil), s.hooks.waiting...)
 }
 
-// DeliverWebhooks sends what waits, as choose says: in any order, twice, or not at
-// all. Nil: each once, in order. It returns the statuses.
-func (s *Server) DeliverWebhooks(ctx context.Context, choose func([]Webhook) []Webhook) ([]int, error) {
+// DeliverWebhooks sends what is due, as choose says: in any order, twice, or not at
+// all. Nil: each once, in order. What is not answered with 2xx is due again after a
+// while of the server's clock, under the same id and a signature of then. It returns
+// the statuses; 0: there was no answer.
+func (s *Server) DeliverWebhooks(ctx context.Context, choose func([]Webhook) []Webhook) []int {
+	now := s.now()
 	s.hooks.mu.Lock()
-	list, url, key := s.hooks.waiting, s.hooks.url, s.hooks.key
-	s.hooks.waiting = nil
+	var list, later []Webhook
+	for _, hook := range s.hooks.waiting {
+		if hook.due.After(now) {
+			later = append(later, hook)
+		} else {
+			list = append(list, hook)
+		}
+	}
+	url, key := s.hooks.url, s.hooks.key
+	s.hooks.waiting = later
 	s.hooks.mu.Unlock()
 	if choose != nil {
 		list = choose(list)
 	}
 	var statuses []int
 	for _, hook := range list {
-		status, err := post(ctx, url, hook, SignWebhook(key, hook, s.now()))
-		if err != nil {
-			return statuses, fmt.Errorf("deliver webhook %s: %w", hook.ID, err)
-		}
+		status := post(ctx, url, hook, SignWebhook(key, hook, now))
 		statuses = append(statuses, status)
+		if status/100 != 2 {
+			s.retry(hook, now)
+		}
 	}
-	return statuses, nil
+	return statuses
+}
+
+// retry makes a webhook due again, unless it was tried often enough.
+func (s *Server) retry(hook Webhook, now time.Time) {
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	again := slices.ContainsFunc(s.hooks.waiting, func(w Webhook) bool { return w.ID == hook.ID }) // it was sent twice
+	if hook.tries == len(retries) || again {
+		return
+	}
+	hook.due = now.Add(retries[hook.tries])
+	hook.tries++
+	s.hooks.waiting = append(s.hooks.waiting, hook)
 }
 
 // SignWebhook returns the headers under which Svix delivers a webhook.
@@ -108,16 +142,18 @@ func SignWebhook(key []byte, hook Webhook, at time.Time) http.Header {
 	return h
 }
 
-func post(ctx context.Context, url string, hook Webhook, header http.Header) (int, error) {
+// post sends a webhook and returns the status; 0: there was no answer.
+func post(ctx context.Context, url string, hook Webhook, header http.Header) int {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(hook.Body))
 	if err != nil {
-		return 0, err
+		return 0
 	}
 	r.Header = header
 	r.Header.Set("content-type", "application/json")
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return 0, err
+		return 0
 	}
-	return resp.StatusCode, resp.Body.Close()
+	defer resp.Body.Close()
+	return resp.StatusCode
 }

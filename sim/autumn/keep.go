@@ -1,6 +1,7 @@
 package autumn
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type keptCustomer struct {
 	Metadata                 json.RawMessage
 	CreatedAt                time.Time
 	Card                     string
+	Plan                     string    // empty: the default one
 	Rows                     []keptRow // none: no balance
 	// Of files that were written when a customer had one row.
 	BalanceID      string
@@ -55,7 +57,7 @@ func (s *Server) Keep(file string) error {
 	}
 	st := newState()
 	for id, c := range k.Customers {
-		customer := &customer{id: id, name: c.Name, email: c.Email, fingerprint: c.Fingerprint, metadata: c.Metadata, createdAt: c.CreatedAt, card: c.Card}
+		customer := &customer{id: id, name: c.Name, email: c.Email, fingerprint: c.Fingerprint, metadata: c.Metadata, createdAt: c.CreatedAt, plan: cmp.Or(c.Plan, defaultPlan), card: c.Card}
 		if c.BalanceID != "" {
 			c.Rows = append(c.Rows, keptRow{ID: c.BalanceID, Granted: c.Granted, Usage: c.Usage})
 		}
@@ -91,7 +93,7 @@ func (s *Server) save() error {
 	k := kept{Customers: map[string]keptCustomer{}, Receipts: s.state.receipts, Applied: s.state.applied, ByKey: s.state.byKey, NextID: s.state.nextID}
 	for id, c := range s.state.customers {
 		kc := keptCustomer{Name: c.name, Email: c.email, Fingerprint: c.fingerprint, Metadata: c.metadata, CreatedAt: c.createdAt}
-		kc.Card = c.card
+		kc.Card, kc.Plan = c.card, c.plan
 		if c.balance != nil {
 			for _, r := range c.balance.rows {
 				kc.Rows = append(kc.Rows, keptRow{r.id, r.granted, r.usage, r.every, r.resetsAt, r.expires})

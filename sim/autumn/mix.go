@@ -14,7 +14,7 @@ var survivable = []string{
 	FaultTruncatedBody, FaultNoBalance, FaultReleaseLost, FaultFeatureRenamed, FaultClockBehind,
 	FaultVersionDrift, FaultEventLost, FaultReset, FaultHalfOpen, FaultSlowBody,
 	FaultCycleReset, FaultCustomerDeleted, FaultPartial, FaultArrivesLate,
-	FaultNotJSON,
+	FaultNotJSON, FaultPlanChange,
 }
 
 // breaking are those that may break the sums, and must then be found. Of them,
@@ -80,7 +80,7 @@ func (m Mix) fault(rnd *rand.Rand, name string, seed uint64) Fault {
 		f.DelayMS = 1000 * (1 + rnd.IntN(10))
 	case FaultMemoryLoss:
 		f.DelayMS, f.Probability = 1000*(1+rnd.IntN(600)), 0.03
-	case FaultCycleReset, FaultCustomerDeleted, FaultPartial:
+	case FaultCycleReset, FaultPlanChange, FaultCustomerDeleted, FaultPartial:
 		f.Probability = 0.02
 	case FaultClockBehind:
 		f.DelayMS = 60_000

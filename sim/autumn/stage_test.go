@@ -3,6 +3,7 @@ package autumn_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -162,12 +163,88 @@ func TestWebhooksAreSignedAndDeliveredAsAsked(t *testing.T) {
 	b.Grant("org", autumn.Credits(5))
 	b.must(t, "POST", "/v1/track", `{"customer_id":"org","feature_id":"credits","value":1000}`)
 	twice := func(list []autumn.Webhook) []autumn.Webhook { return []autumn.Webhook{list[1], list[0], list[0]} }
-	statuses, err := b.DeliverWebhooks(context.WithoutCancel(t.Context()), twice)
-	if err != nil || len(statuses) != 3 || len(b.WaitingWebhooks()) != 0 {
-		t.Fatalf("DeliverWebhooks = %v, %v", statuses, err)
+	statuses := b.DeliverWebhooks(context.WithoutCancel(t.Context()), twice)
+	if len(statuses) != 3 || len(b.WaitingWebhooks()) != 0 {
+		t.Fatalf("DeliverWebhooks = %v", statuses)
 	}
 	want := []string{"msg_000002 1795521600 v1,", "msg_000001 1795521600 v1,", "msg_000001 1795521600 v1,"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+}
+
+// A webhook that fails comes again when Svix would send it, under its id and a new
+// signature, until it is taken or Svix gives up.
+func TestAWebhookThatFailsComesAgain(t *testing.T) {
+	t.Parallel()
+	var got []string
+	status := 503
+	to := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("svix-id")+" "+r.Header.Get("svix-timestamp"))
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(to.Close)
+	b := withCustomer(t)
+	if err := b.SendWebhooks(to.URL, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"); err != nil {
+		t.Fatal(err)
+	}
+	b.Grant("org", autumn.Credits(5))
+	deliver := func(after time.Duration) int {
+		t.Helper()
+		b.advance(after)
+		return len(b.DeliverWebhooks(t.Context(), nil))
+	}
+	if n := deliver(0) + deliver(4*time.Second); n != 1 {
+		t.Errorf("delivered %d times in four seconds, want once", n)
+	}
+	status = 204
+	if n := deliver(time.Second) + deliver(24*time.Hour); n != 1 {
+		t.Errorf("delivered %d times after five seconds, want once more", n)
+	}
+	if diff := cmp.Diff([]string{"msg_000001 1795521600", "msg_000001 1795521605"}, got); diff != "" {
+		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	status = 500
+	b.Grant("org", autumn.Credits(5))
+	n := 0
+	for range 100 {
+		n += deliver(time.Hour)
+	}
+	if n != 8 || len(b.WaitingWebhooks()) != 0 {
+		t.Errorf("tried %d times, %d still wait, want 8 and none", n, len(b.WaitingWebhooks()))
+	}
+}
+
+func TestAPlanChangeIsANewCycleWithAnotherGrant(t *testing.T) {
+	t.Parallel()
+	b := start(t, autumn.Options{DefaultGrant: 10})
+	b.must(t, "POST", "/v1/customers", `{"id":"org"}`)
+	b.must(t, "POST", "/v1/track", `{"customer_id":"org","feature_id":"credits","value":3}`)
+	if err := b.SetFaults(autumn.Fault{Fault: autumn.FaultPlanChange, Path: "/v1/track"}); err != nil {
+		t.Fatal(err)
+	}
+	type seen struct {
+		Subscriptions []struct {
+			PlanID string `json:"plan_id"`
+		}
+		Balances map[string]struct {
+			Granted     json.Number
+			Usage       json.Number
+			NextResetAt *int64 `json:"next_reset_at"`
+		}
+	}
+	for _, want := range []string{"bigger 20 4", "default 10 4"} {
+		b.must(t, "POST", "/v1/track", `{"customer_id":"org","feature_id":"credits","value":4}`)
+		var c seen
+		if err := json.Unmarshal([]byte(b.must(t, "GET", "/v1/customers/org", "")), &c); err != nil {
+			t.Fatal(err)
+		}
+		bal := c.Balances["credits"]
+		if got := fmt.Sprintf("%s %s %s", c.Subscriptions[0].PlanID, bal.Granted, bal.Usage); got != want || bal.NextResetAt == nil {
+			t.Errorf("the customer is on %s, want %s and a cycle", got, want)
+		}
+	}
+	if got := b.Applied()["org"]; got.Calls != 3 || got.Credits.String() != "11" {
+		t.Errorf("applied %+v, want 11 in 3", got)
 	}
 }

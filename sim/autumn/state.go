@@ -50,6 +50,7 @@ type customer struct {
 	entities    map[string]*entity
 	// spendLimit is how far below zero an overflow may go. Nil: without end.
 	spendLimit *Amount
+	plan       string // one of defaultPlan and biggerPlan
 	card       string // one of the Card constants; empty: none
 	invoices   []invoice
 }
@@ -174,7 +175,7 @@ type Applied struct {
 
 // create makes a customer with the default plan.
 func (s *Server) create(id string) *customer {
-	c := &customer{id: id, metadata: json.RawMessage("{}"), createdAt: s.now(), card: s.opts.Card}
+	c := &customer{id: id, metadata: json.RawMessage("{}"), createdAt: s.now(), plan: defaultPlan, card: s.opts.Card}
 	s.state.customers[id] = c
 	if s.opts.DefaultGrant > 0 {
 		s.grant(c, Credits(s.opts.DefaultGrant))

@@ -740,7 +740,13 @@ type Charge struct {
 	// that a key was used up without an effect.
 	KeyRound int32 `protobuf:"varint,18,opt,name=key_round,json=keyRound,proto3" json:"key_round,omitempty"`
 	// Some attempt ended without an answer, so it may have been applied.
-	Unsure        bool `protobuf:"varint,19,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	Unsure bool `protobuf:"varint,19,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	// Under what it was sent, as MarkSent said: of an unsure charge what the first
+	// attempt that may have been applied was sent under. Such a charge must be sent
+	// under nothing else. Empty: never sent, or the sender did not say.
+	SentDevice string `protobuf:"bytes,20,opt,name=sent_device,json=sentDevice,proto3" json:"sent_device,omitempty"`
+	// Without its round.
+	SentKey       string `protobuf:"bytes,21,opt,name=sent_key,json=sentKey,proto3" json:"sent_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -906,6 +912,20 @@ func (x *Charge) GetUnsure() bool {
 		return x.Unsure
 	}
 	return false
+}
+
+func (x *Charge) GetSentDevice() string {
+	if x != nil {
+		return x.SentDevice
+	}
+	return ""
+}
+
+func (x *Charge) GetSentKey() string {
+	if x != nil {
+		return x.SentKey
+	}
+	return ""
 }
 
 type SyncNowRequest struct {
@@ -2314,9 +2334,14 @@ func (x *ResolveChargeResponse) GetCharge() *Charge {
 }
 
 type MarkSentRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ChargeId      string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
-	LeaseToken    int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ChargeId   string                 `protobuf:"bytes,1,opt,name=charge_id,json=chargeId,proto3" json:"charge_id,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// The device by which the sink takes the charge once, such as "autumn/lock". At
+	// most 100 bytes; empty: the sender does not say, and key is empty too.
+	Device string `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	// The key that the device is given, without its round. At most 500 bytes.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2363,6 +2388,20 @@ func (x *MarkSentRequest) GetLeaseToken() int64 {
 		return x.LeaseToken
 	}
 	return 0
+}
+
+func (x *MarkSentRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *MarkSentRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 type MarkSentResponse struct {
@@ -4819,6 +4858,104 @@ func (x *LeaseReconciliationsResponse) GetLeases() []*ReconciliationLease {
 	return nil
 }
 
+type ReleaseReconciliationRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	TeamId     string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
+	LeaseToken int64                  `protobuf:"varint,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	// Milliseconds until the team is due again, unless somebody asks for it. 0: at
+	// once.
+	RetryAfterMs  int64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseReconciliationRequest) Reset() {
+	*x = ReleaseReconciliationRequest{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseReconciliationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseReconciliationRequest) ProtoMessage() {}
+
+func (x *ReleaseReconciliationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseReconciliationRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseReconciliationRequest) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ReleaseReconciliationRequest) GetTeamId() string {
+	if x != nil {
+		return x.TeamId
+	}
+	return ""
+}
+
+func (x *ReleaseReconciliationRequest) GetLeaseToken() int64 {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return 0
+}
+
+func (x *ReleaseReconciliationRequest) GetRetryAfterMs() int64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+type ReleaseReconciliationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseReconciliationResponse) Reset() {
+	*x = ReleaseReconciliationResponse{}
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseReconciliationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseReconciliationResponse) ProtoMessage() {}
+
+func (x *ReleaseReconciliationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseReconciliationResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseReconciliationResponse) Descriptor() ([]byte, []int) {
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{62}
+}
+
 type ReportBalanceRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	TeamId     string                 `protobuf:"bytes,1,opt,name=team_id,json=teamId,proto3" json:"team_id,omitempty"`
@@ -4846,7 +4983,7 @@ type ReportBalanceRequest struct {
 
 func (x *ReportBalanceRequest) Reset() {
 	*x = ReportBalanceRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[61]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +4995,7 @@ func (x *ReportBalanceRequest) String() string {
 func (*ReportBalanceRequest) ProtoMessage() {}
 
 func (x *ReportBalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[61]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +5008,7 @@ func (x *ReportBalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBalanceRequest.ProtoReflect.Descriptor instead.
 func (*ReportBalanceRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{61}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ReportBalanceRequest) GetTeamId() string {
@@ -4973,7 +5110,7 @@ type Reconciliation struct {
 
 func (x *Reconciliation) Reset() {
 	*x = Reconciliation{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[62]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4985,7 +5122,7 @@ func (x *Reconciliation) String() string {
 func (*Reconciliation) ProtoMessage() {}
 
 func (x *Reconciliation) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[62]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4998,7 +5135,7 @@ func (x *Reconciliation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconciliation.ProtoReflect.Descriptor instead.
 func (*Reconciliation) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{62}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Reconciliation) GetReconciliationId() string {
@@ -5139,7 +5276,7 @@ type ReportBalanceResponse struct {
 
 func (x *ReportBalanceResponse) Reset() {
 	*x = ReportBalanceResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[63]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5151,7 +5288,7 @@ func (x *ReportBalanceResponse) String() string {
 func (*ReportBalanceResponse) ProtoMessage() {}
 
 func (x *ReportBalanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[63]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5164,7 +5301,7 @@ func (x *ReportBalanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportBalanceResponse.ProtoReflect.Descriptor instead.
 func (*ReportBalanceResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{63}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ReportBalanceResponse) GetReconciliation() *Reconciliation {
@@ -5203,7 +5340,7 @@ type ListReconciliationsRequest struct {
 
 func (x *ListReconciliationsRequest) Reset() {
 	*x = ListReconciliationsRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[64]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5215,7 +5352,7 @@ func (x *ListReconciliationsRequest) String() string {
 func (*ListReconciliationsRequest) ProtoMessage() {}
 
 func (x *ListReconciliationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[64]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5228,7 +5365,7 @@ func (x *ListReconciliationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReconciliationsRequest.ProtoReflect.Descriptor instead.
 func (*ListReconciliationsRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{64}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListReconciliationsRequest) GetTeamId() string {
@@ -5270,7 +5407,7 @@ type ListReconciliationsResponse struct {
 
 func (x *ListReconciliationsResponse) Reset() {
 	*x = ListReconciliationsResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[65]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5282,7 +5419,7 @@ func (x *ListReconciliationsResponse) String() string {
 func (*ListReconciliationsResponse) ProtoMessage() {}
 
 func (x *ListReconciliationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[65]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5295,7 +5432,7 @@ func (x *ListReconciliationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReconciliationsResponse.ProtoReflect.Descriptor instead.
 func (*ListReconciliationsResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{65}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListReconciliationsResponse) GetReconciliations() []*Reconciliation {
@@ -5326,7 +5463,7 @@ type AcceptDriftRequest struct {
 
 func (x *AcceptDriftRequest) Reset() {
 	*x = AcceptDriftRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[66]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5338,7 +5475,7 @@ func (x *AcceptDriftRequest) String() string {
 func (*AcceptDriftRequest) ProtoMessage() {}
 
 func (x *AcceptDriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[66]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5351,7 +5488,7 @@ func (x *AcceptDriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDriftRequest.ProtoReflect.Descriptor instead.
 func (*AcceptDriftRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{66}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *AcceptDriftRequest) GetTeamId() string {
@@ -5392,7 +5529,7 @@ type AcceptDriftResponse struct {
 
 func (x *AcceptDriftResponse) Reset() {
 	*x = AcceptDriftResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[67]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5404,7 +5541,7 @@ func (x *AcceptDriftResponse) String() string {
 func (*AcceptDriftResponse) ProtoMessage() {}
 
 func (x *AcceptDriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[67]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5417,7 +5554,7 @@ func (x *AcceptDriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDriftResponse.ProtoReflect.Descriptor instead.
 func (*AcceptDriftResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{67}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *AcceptDriftResponse) GetGate() *Gate {
@@ -5456,7 +5593,7 @@ type TopUpRule struct {
 
 func (x *TopUpRule) Reset() {
 	*x = TopUpRule{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[68]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5468,7 +5605,7 @@ func (x *TopUpRule) String() string {
 func (*TopUpRule) ProtoMessage() {}
 
 func (x *TopUpRule) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[68]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5481,7 +5618,7 @@ func (x *TopUpRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopUpRule.ProtoReflect.Descriptor instead.
 func (*TopUpRule) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{68}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TopUpRule) GetTeamId() string {
@@ -5550,7 +5687,7 @@ type SetTopUpRequest struct {
 
 func (x *SetTopUpRequest) Reset() {
 	*x = SetTopUpRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[69]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5562,7 +5699,7 @@ func (x *SetTopUpRequest) String() string {
 func (*SetTopUpRequest) ProtoMessage() {}
 
 func (x *SetTopUpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[69]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5575,7 +5712,7 @@ func (x *SetTopUpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTopUpRequest.ProtoReflect.Descriptor instead.
 func (*SetTopUpRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{69}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SetTopUpRequest) GetTeamId() string {
@@ -5636,7 +5773,7 @@ type SetTopUpResponse struct {
 
 func (x *SetTopUpResponse) Reset() {
 	*x = SetTopUpResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[70]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5648,7 +5785,7 @@ func (x *SetTopUpResponse) String() string {
 func (*SetTopUpResponse) ProtoMessage() {}
 
 func (x *SetTopUpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[70]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5661,7 +5798,7 @@ func (x *SetTopUpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTopUpResponse.ProtoReflect.Descriptor instead.
 func (*SetTopUpResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{70}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SetTopUpResponse) GetRule() *TopUpRule {
@@ -5693,7 +5830,7 @@ type TopUp struct {
 
 func (x *TopUp) Reset() {
 	*x = TopUp{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[71]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5705,7 +5842,7 @@ func (x *TopUp) String() string {
 func (*TopUp) ProtoMessage() {}
 
 func (x *TopUp) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[71]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5718,7 +5855,7 @@ func (x *TopUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopUp.ProtoReflect.Descriptor instead.
 func (*TopUp) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{71}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TopUp) GetTopUpId() string {
@@ -5811,7 +5948,7 @@ type LeaseTopUpsRequest struct {
 
 func (x *LeaseTopUpsRequest) Reset() {
 	*x = LeaseTopUpsRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[72]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5823,7 +5960,7 @@ func (x *LeaseTopUpsRequest) String() string {
 func (*LeaseTopUpsRequest) ProtoMessage() {}
 
 func (x *LeaseTopUpsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[72]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5836,7 +5973,7 @@ func (x *LeaseTopUpsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseTopUpsRequest.ProtoReflect.Descriptor instead.
 func (*LeaseTopUpsRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{72}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *LeaseTopUpsRequest) GetWorker() string {
@@ -5874,7 +6011,7 @@ type TopUpLease struct {
 
 func (x *TopUpLease) Reset() {
 	*x = TopUpLease{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[73]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5886,7 +6023,7 @@ func (x *TopUpLease) String() string {
 func (*TopUpLease) ProtoMessage() {}
 
 func (x *TopUpLease) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[73]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5899,7 +6036,7 @@ func (x *TopUpLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopUpLease.ProtoReflect.Descriptor instead.
 func (*TopUpLease) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{73}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TopUpLease) GetTopUp() *TopUp {
@@ -5939,7 +6076,7 @@ type LeaseTopUpsResponse struct {
 
 func (x *LeaseTopUpsResponse) Reset() {
 	*x = LeaseTopUpsResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[74]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5951,7 +6088,7 @@ func (x *LeaseTopUpsResponse) String() string {
 func (*LeaseTopUpsResponse) ProtoMessage() {}
 
 func (x *LeaseTopUpsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[74]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5964,7 +6101,7 @@ func (x *LeaseTopUpsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseTopUpsResponse.ProtoReflect.Descriptor instead.
 func (*LeaseTopUpsResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{74}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *LeaseTopUpsResponse) GetLeases() []*TopUpLease {
@@ -5991,7 +6128,7 @@ type SettleTopUpRequest struct {
 
 func (x *SettleTopUpRequest) Reset() {
 	*x = SettleTopUpRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[75]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6003,7 +6140,7 @@ func (x *SettleTopUpRequest) String() string {
 func (*SettleTopUpRequest) ProtoMessage() {}
 
 func (x *SettleTopUpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[75]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6016,7 +6153,7 @@ func (x *SettleTopUpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleTopUpRequest.ProtoReflect.Descriptor instead.
 func (*SettleTopUpRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{75}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SettleTopUpRequest) GetTopUpId() string {
@@ -6070,7 +6207,7 @@ type SettleTopUpResponse struct {
 
 func (x *SettleTopUpResponse) Reset() {
 	*x = SettleTopUpResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[76]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6082,7 +6219,7 @@ func (x *SettleTopUpResponse) String() string {
 func (*SettleTopUpResponse) ProtoMessage() {}
 
 func (x *SettleTopUpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[76]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6095,7 +6232,7 @@ func (x *SettleTopUpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleTopUpResponse.ProtoReflect.Descriptor instead.
 func (*SettleTopUpResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{76}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SettleTopUpResponse) GetTopUp() *TopUp {
@@ -6124,7 +6261,7 @@ type ResolveTopUpRequest struct {
 
 func (x *ResolveTopUpRequest) Reset() {
 	*x = ResolveTopUpRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6136,7 +6273,7 @@ func (x *ResolveTopUpRequest) String() string {
 func (*ResolveTopUpRequest) ProtoMessage() {}
 
 func (x *ResolveTopUpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[77]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6149,7 +6286,7 @@ func (x *ResolveTopUpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveTopUpRequest.ProtoReflect.Descriptor instead.
 func (*ResolveTopUpRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{77}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ResolveTopUpRequest) GetTopUpId() string {
@@ -6204,7 +6341,7 @@ type ResolveTopUpResponse struct {
 
 func (x *ResolveTopUpResponse) Reset() {
 	*x = ResolveTopUpResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6216,7 +6353,7 @@ func (x *ResolveTopUpResponse) String() string {
 func (*ResolveTopUpResponse) ProtoMessage() {}
 
 func (x *ResolveTopUpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[78]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6229,7 +6366,7 @@ func (x *ResolveTopUpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveTopUpResponse.ProtoReflect.Descriptor instead.
 func (*ResolveTopUpResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{78}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ResolveTopUpResponse) GetTopUp() *TopUp {
@@ -6252,7 +6389,7 @@ type ListTopUpsRequest struct {
 
 func (x *ListTopUpsRequest) Reset() {
 	*x = ListTopUpsRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6264,7 +6401,7 @@ func (x *ListTopUpsRequest) String() string {
 func (*ListTopUpsRequest) ProtoMessage() {}
 
 func (x *ListTopUpsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[79]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6277,7 +6414,7 @@ func (x *ListTopUpsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopUpsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopUpsRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{79}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListTopUpsRequest) GetTeamId() string {
@@ -6312,7 +6449,7 @@ type ListTopUpsResponse struct {
 
 func (x *ListTopUpsResponse) Reset() {
 	*x = ListTopUpsResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6324,7 +6461,7 @@ func (x *ListTopUpsResponse) String() string {
 func (*ListTopUpsResponse) ProtoMessage() {}
 
 func (x *ListTopUpsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[80]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6337,7 +6474,7 @@ func (x *ListTopUpsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopUpsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopUpsResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{80}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ListTopUpsResponse) GetTopUps() []*TopUp {
@@ -6374,7 +6511,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6386,7 +6523,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[81]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6399,7 +6536,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{81}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Operation) GetOperationId() string {
@@ -6465,7 +6602,7 @@ type ListOperationsRequest struct {
 
 func (x *ListOperationsRequest) Reset() {
 	*x = ListOperationsRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6477,7 +6614,7 @@ func (x *ListOperationsRequest) String() string {
 func (*ListOperationsRequest) ProtoMessage() {}
 
 func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[82]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6490,7 +6627,7 @@ func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{82}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ListOperationsRequest) GetTeamId() string {
@@ -6532,7 +6669,7 @@ type ListOperationsResponse struct {
 
 func (x *ListOperationsResponse) Reset() {
 	*x = ListOperationsResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6544,7 +6681,7 @@ func (x *ListOperationsResponse) String() string {
 func (*ListOperationsResponse) ProtoMessage() {}
 
 func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[83]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6557,7 +6694,7 @@ func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{83}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListOperationsResponse) GetOperations() []*Operation {
@@ -6585,7 +6722,7 @@ type AuditBillingRequest struct {
 
 func (x *AuditBillingRequest) Reset() {
 	*x = AuditBillingRequest{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6597,7 +6734,7 @@ func (x *AuditBillingRequest) String() string {
 func (*AuditBillingRequest) ProtoMessage() {}
 
 func (x *AuditBillingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[84]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6610,7 +6747,7 @@ func (x *AuditBillingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingRequest.ProtoReflect.Descriptor instead.
 func (*AuditBillingRequest) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{84}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AuditBillingRequest) GetFull() bool {
@@ -6644,7 +6781,7 @@ type TeamBilling struct {
 
 func (x *TeamBilling) Reset() {
 	*x = TeamBilling{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6656,7 +6793,7 @@ func (x *TeamBilling) String() string {
 func (*TeamBilling) ProtoMessage() {}
 
 func (x *TeamBilling) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[85]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6669,7 +6806,7 @@ func (x *TeamBilling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamBilling.ProtoReflect.Descriptor instead.
 func (*TeamBilling) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{85}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TeamBilling) GetTeamId() string {
@@ -6755,7 +6892,7 @@ type TeamRead struct {
 
 func (x *TeamRead) Reset() {
 	*x = TeamRead{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6767,7 +6904,7 @@ func (x *TeamRead) String() string {
 func (*TeamRead) ProtoMessage() {}
 
 func (x *TeamRead) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[86]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6780,7 +6917,7 @@ func (x *TeamRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TeamRead.ProtoReflect.Descriptor instead.
 func (*TeamRead) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{86}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *TeamRead) GetTeamId() string {
@@ -6820,7 +6957,7 @@ type AuditBillingResponse struct {
 
 func (x *AuditBillingResponse) Reset() {
 	*x = AuditBillingResponse{}
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[87]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6832,7 +6969,7 @@ func (x *AuditBillingResponse) String() string {
 func (*AuditBillingResponse) ProtoMessage() {}
 
 func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[87]
+	mi := &file_billingsvc_v1_billing_service_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6845,7 +6982,7 @@ func (x *AuditBillingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBillingResponse.ProtoReflect.Descriptor instead.
 func (*AuditBillingResponse) Descriptor() ([]byte, []int) {
-	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{87}
+	return file_billingsvc_v1_billing_service_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *AuditBillingResponse) GetTeams() []*TeamBilling {
@@ -6925,7 +7062,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\bquantity\x18\x0f \x01(\x03R\bquantity\x12\x16\n" +
 	"\x06status\x18\x10 \x01(\tR\x06status\x12\x1a\n" +
 	"\bcorrects\x18\x11 \x01(\tR\bcorrects\x12\x16\n" +
-	"\x06reason\x18\x12 \x01(\tR\x06reason\"\xc1\x05\n" +
+	"\x06reason\x18\x12 \x01(\tR\x06reason\"\xfd\x05\n" +
 	"\x06Charge\x12\x1b\n" +
 	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\tR\x06teamId\x12\x10\n" +
@@ -6949,7 +7086,10 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x12shortfall_nano_usd\x18\x10 \x01(\x03R\x10shortfallNanoUsd\x12#\n" +
 	"\rsent_attempts\x18\x11 \x01(\x05R\fsentAttempts\x12\x1b\n" +
 	"\tkey_round\x18\x12 \x01(\x05R\bkeyRound\x12\x16\n" +
-	"\x06unsure\x18\x13 \x01(\bR\x06unsure\"\x10\n" +
+	"\x06unsure\x18\x13 \x01(\bR\x06unsure\x12\x1f\n" +
+	"\vsent_device\x18\x14 \x01(\tR\n" +
+	"sentDevice\x12\x19\n" +
+	"\bsent_key\x18\x15 \x01(\tR\asentKey\"\x10\n" +
 	"\x0eSyncNowRequest\"y\n" +
 	"\x0fSyncNowResponse\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\x12\x16\n" +
@@ -7067,11 +7207,13 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\"F\n" +
 	"\x15ResolveChargeResponse\x12-\n" +
-	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"O\n" +
+	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"y\n" +
 	"\x0fMarkSentRequest\x12\x1b\n" +
 	"\tcharge_id\x18\x01 \x01(\tR\bchargeId\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
-	"leaseToken\"A\n" +
+	"leaseToken\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"A\n" +
 	"\x10MarkSentResponse\x12-\n" +
 	"\x06charge\x18\x01 \x01(\v2\x15.billingsvc.v1.ChargeR\x06charge\"v\n" +
 	"\x11RenewLeaseRequest\x12\x1b\n" +
@@ -7255,7 +7397,13 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12@\n" +
 	"\x10doubtful_charges\x18\x04 \x03(\v2\x15.billingsvc.v1.ChargeR\x0fdoubtfulCharges\"Z\n" +
 	"\x1cLeaseReconciliationsResponse\x12:\n" +
-	"\x06leases\x18\x01 \x03(\v2\".billingsvc.v1.ReconciliationLeaseR\x06leases\"\x82\x03\n" +
+	"\x06leases\x18\x01 \x03(\v2\".billingsvc.v1.ReconciliationLeaseR\x06leases\"~\n" +
+	"\x1cReleaseReconciliationRequest\x12\x17\n" +
+	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1f\n" +
+	"\vlease_token\x18\x02 \x01(\x03R\n" +
+	"leaseToken\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x03R\fretryAfterMs\"\x1f\n" +
+	"\x1dReleaseReconciliationResponse\"\x82\x03\n" +
 	"\x14ReportBalanceRequest\x12\x17\n" +
 	"\ateam_id\x18\x01 \x01(\tR\x06teamId\x12\x1f\n" +
 	"\vlease_token\x18\x02 \x01(\x03R\n" +
@@ -7498,7 +7646,7 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\x17TOP_UP_OUTCOME_DECLINED\x10\x02\x12\x1b\n" +
 	"\x17TOP_UP_OUTCOME_NOT_DONE\x10\x03\x12\x1a\n" +
 	"\x16TOP_UP_OUTCOME_UNKNOWN\x10\x04\x12\x1a\n" +
-	"\x16TOP_UP_OUTCOME_REFUSED\x10\x052\xf1!\n" +
+	"\x16TOP_UP_OUTCOME_REFUSED\x10\x052\x91#\n" +
 	"\x0eBillingService\x12e\n" +
 	"\aSyncNow\x12\x1d.billingsvc.v1.SyncNowRequest\x1a\x1e.billingsvc.v1.SyncNowResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/billing:sync\x12\x82\x01\n" +
 	"\x11ListBillingEvents\x12'.billingsvc.v1.ListBillingEventsRequest\x1a(.billingsvc.v1.ListBillingEventsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/billing_events\x12q\n" +
@@ -7528,7 +7676,8 @@ const file_billingsvc_v1_billing_service_proto_rawDesc = "" +
 	"\rUnsuspendTeam\x12#.billingsvc.v1.UnsuspendTeamRequest\x1a$.billingsvc.v1.UnsuspendTeamResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/gates/{team_id}/unsuspend\x12\x7f\n" +
 	"\x0fListTransitions\x12%.billingsvc.v1.ListTransitionsRequest\x1a&.billingsvc.v1.ListTransitionsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/gates/transitions\x12~\n" +
 	"\tNudgeTeam\x12\x1f.billingsvc.v1.NudgeTeamRequest\x1a .billingsvc.v1.NudgeTeamResponse\".\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/reconciliations/{team_id}/nudge\x12\x95\x01\n" +
-	"\x14LeaseReconciliations\x12*.billingsvc.v1.LeaseReconciliationsRequest\x1a+.billingsvc.v1.LeaseReconciliationsResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/reconciliations:lease\x12\x8b\x01\n" +
+	"\x14LeaseReconciliations\x12*.billingsvc.v1.LeaseReconciliationsRequest\x1a+.billingsvc.v1.LeaseReconciliationsResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/reconciliations:lease\x12\x9d\x01\n" +
+	"\x15ReleaseReconciliation\x12+.billingsvc.v1.ReleaseReconciliationRequest\x1a,.billingsvc.v1.ReleaseReconciliationResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/balances/{team_id}:release\x12\x8b\x01\n" +
 	"\rReportBalance\x12#.billingsvc.v1.ReportBalanceRequest\x1a$.billingsvc.v1.ReportBalanceResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/reconciliations/{team_id}/report\x12\x89\x01\n" +
 	"\x13ListReconciliations\x12).billingsvc.v1.ListReconciliationsRequest\x1a*.billingsvc.v1.ListReconciliationsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/reconciliations\x12\x85\x01\n" +
 	"\vAcceptDrift\x12!.billingsvc.v1.AcceptDriftRequest\x1a\".billingsvc.v1.AcceptDriftResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/reconciliations/{team_id}/accept\x12r\n" +
@@ -7555,152 +7704,154 @@ func file_billingsvc_v1_billing_service_proto_rawDescGZIP() []byte {
 }
 
 var file_billingsvc_v1_billing_service_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_billingsvc_v1_billing_service_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_billingsvc_v1_billing_service_proto_goTypes = []any{
-	(ChargeState)(0),                     // 0: billingsvc.v1.ChargeState
-	(GateState)(0),                       // 1: billingsvc.v1.GateState
-	(AttemptOutcome)(0),                  // 2: billingsvc.v1.AttemptOutcome
-	(Resolution)(0),                      // 3: billingsvc.v1.Resolution
-	(DriftClass)(0),                      // 4: billingsvc.v1.DriftClass
-	(TopUpState)(0),                      // 5: billingsvc.v1.TopUpState
-	(TopUpOutcome)(0),                    // 6: billingsvc.v1.TopUpOutcome
-	(*BillingEvent)(nil),                 // 7: billingsvc.v1.BillingEvent
-	(*Charge)(nil),                       // 8: billingsvc.v1.Charge
-	(*SyncNowRequest)(nil),               // 9: billingsvc.v1.SyncNowRequest
-	(*SyncNowResponse)(nil),              // 10: billingsvc.v1.SyncNowResponse
-	(*ListBillingEventsRequest)(nil),     // 11: billingsvc.v1.ListBillingEventsRequest
-	(*ListBillingEventsResponse)(nil),    // 12: billingsvc.v1.ListBillingEventsResponse
-	(*GetBalanceRequest)(nil),            // 13: billingsvc.v1.GetBalanceRequest
-	(*GetBalanceResponse)(nil),           // 14: billingsvc.v1.GetBalanceResponse
-	(*Gate)(nil),                         // 15: billingsvc.v1.Gate
-	(*LeaseChargesRequest)(nil),          // 16: billingsvc.v1.LeaseChargesRequest
-	(*Lease)(nil),                        // 17: billingsvc.v1.Lease
-	(*LeaseChargesResponse)(nil),         // 18: billingsvc.v1.LeaseChargesResponse
-	(*SettleChargeRequest)(nil),          // 19: billingsvc.v1.SettleChargeRequest
-	(*SettleChargeResponse)(nil),         // 20: billingsvc.v1.SettleChargeResponse
-	(*ListChargesRequest)(nil),           // 21: billingsvc.v1.ListChargesRequest
-	(*ListChargesResponse)(nil),          // 22: billingsvc.v1.ListChargesResponse
-	(*RequeueChargesRequest)(nil),        // 23: billingsvc.v1.RequeueChargesRequest
-	(*ChargeFilter)(nil),                 // 24: billingsvc.v1.ChargeFilter
-	(*RequeueChargesResponse)(nil),       // 25: billingsvc.v1.RequeueChargesResponse
-	(*ResolveChargeRequest)(nil),         // 26: billingsvc.v1.ResolveChargeRequest
-	(*ResolveChargeResponse)(nil),        // 27: billingsvc.v1.ResolveChargeResponse
-	(*MarkSentRequest)(nil),              // 28: billingsvc.v1.MarkSentRequest
-	(*MarkSentResponse)(nil),             // 29: billingsvc.v1.MarkSentResponse
-	(*RenewLeaseRequest)(nil),            // 30: billingsvc.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),           // 31: billingsvc.v1.RenewLeaseResponse
-	(*Pause)(nil),                        // 32: billingsvc.v1.Pause
-	(*PauseTeamRequest)(nil),             // 33: billingsvc.v1.PauseTeamRequest
-	(*PauseTeamResponse)(nil),            // 34: billingsvc.v1.PauseTeamResponse
-	(*ResumeTeamRequest)(nil),            // 35: billingsvc.v1.ResumeTeamRequest
-	(*ResumeTeamResponse)(nil),           // 36: billingsvc.v1.ResumeTeamResponse
-	(*ListPausesRequest)(nil),            // 37: billingsvc.v1.ListPausesRequest
-	(*ListPausesResponse)(nil),           // 38: billingsvc.v1.ListPausesResponse
-	(*ListBalancesRequest)(nil),          // 39: billingsvc.v1.ListBalancesRequest
-	(*ListBalancesResponse)(nil),         // 40: billingsvc.v1.ListBalancesResponse
-	(*RecordEventRequest)(nil),           // 41: billingsvc.v1.RecordEventRequest
-	(*RecordEventResponse)(nil),          // 42: billingsvc.v1.RecordEventResponse
-	(*AdjustBalanceRequest)(nil),         // 43: billingsvc.v1.AdjustBalanceRequest
-	(*AdjustBalanceResponse)(nil),        // 44: billingsvc.v1.AdjustBalanceResponse
-	(*TeamMarkup)(nil),                   // 45: billingsvc.v1.TeamMarkup
-	(*SetMarkupRequest)(nil),             // 46: billingsvc.v1.SetMarkupRequest
-	(*SetMarkupResponse)(nil),            // 47: billingsvc.v1.SetMarkupResponse
-	(*ListMarkupsRequest)(nil),           // 48: billingsvc.v1.ListMarkupsRequest
-	(*ListMarkupsResponse)(nil),          // 49: billingsvc.v1.ListMarkupsResponse
-	(*QuarantinedRow)(nil),               // 50: billingsvc.v1.QuarantinedRow
-	(*ListQuarantineRequest)(nil),        // 51: billingsvc.v1.ListQuarantineRequest
-	(*ListQuarantineResponse)(nil),       // 52: billingsvc.v1.ListQuarantineResponse
-	(*LedgerPlace)(nil),                  // 53: billingsvc.v1.LedgerPlace
-	(*RerateQuarantineRequest)(nil),      // 54: billingsvc.v1.RerateQuarantineRequest
-	(*RerateQuarantineResponse)(nil),     // 55: billingsvc.v1.RerateQuarantineResponse
-	(*SuspendTeamRequest)(nil),           // 56: billingsvc.v1.SuspendTeamRequest
-	(*SuspendTeamResponse)(nil),          // 57: billingsvc.v1.SuspendTeamResponse
-	(*UnsuspendTeamRequest)(nil),         // 58: billingsvc.v1.UnsuspendTeamRequest
-	(*UnsuspendTeamResponse)(nil),        // 59: billingsvc.v1.UnsuspendTeamResponse
-	(*Transition)(nil),                   // 60: billingsvc.v1.Transition
-	(*ListTransitionsRequest)(nil),       // 61: billingsvc.v1.ListTransitionsRequest
-	(*ListTransitionsResponse)(nil),      // 62: billingsvc.v1.ListTransitionsResponse
-	(*NudgeTeamRequest)(nil),             // 63: billingsvc.v1.NudgeTeamRequest
-	(*NudgeTeamResponse)(nil),            // 64: billingsvc.v1.NudgeTeamResponse
-	(*LeaseReconciliationsRequest)(nil),  // 65: billingsvc.v1.LeaseReconciliationsRequest
-	(*ReconciliationLease)(nil),          // 66: billingsvc.v1.ReconciliationLease
-	(*LeaseReconciliationsResponse)(nil), // 67: billingsvc.v1.LeaseReconciliationsResponse
-	(*ReportBalanceRequest)(nil),         // 68: billingsvc.v1.ReportBalanceRequest
-	(*Reconciliation)(nil),               // 69: billingsvc.v1.Reconciliation
-	(*ReportBalanceResponse)(nil),        // 70: billingsvc.v1.ReportBalanceResponse
-	(*ListReconciliationsRequest)(nil),   // 71: billingsvc.v1.ListReconciliationsRequest
-	(*ListReconciliationsResponse)(nil),  // 72: billingsvc.v1.ListReconciliationsResponse
-	(*AcceptDriftRequest)(nil),           // 73: billingsvc.v1.AcceptDriftRequest
-	(*AcceptDriftResponse)(nil),          // 74: billingsvc.v1.AcceptDriftResponse
-	(*TopUpRule)(nil),                    // 75: billingsvc.v1.TopUpRule
-	(*SetTopUpRequest)(nil),              // 76: billingsvc.v1.SetTopUpRequest
-	(*SetTopUpResponse)(nil),             // 77: billingsvc.v1.SetTopUpResponse
-	(*TopUp)(nil),                        // 78: billingsvc.v1.TopUp
-	(*LeaseTopUpsRequest)(nil),           // 79: billingsvc.v1.LeaseTopUpsRequest
-	(*TopUpLease)(nil),                   // 80: billingsvc.v1.TopUpLease
-	(*LeaseTopUpsResponse)(nil),          // 81: billingsvc.v1.LeaseTopUpsResponse
-	(*SettleTopUpRequest)(nil),           // 82: billingsvc.v1.SettleTopUpRequest
-	(*SettleTopUpResponse)(nil),          // 83: billingsvc.v1.SettleTopUpResponse
-	(*ResolveTopUpRequest)(nil),          // 84: billingsvc.v1.ResolveTopUpRequest
-	(*ResolveTopUpResponse)(nil),         // 85: billingsvc.v1.ResolveTopUpResponse
-	(*ListTopUpsRequest)(nil),            // 86: billingsvc.v1.ListTopUpsRequest
-	(*ListTopUpsResponse)(nil),           // 87: billingsvc.v1.ListTopUpsResponse
-	(*Operation)(nil),                    // 88: billingsvc.v1.Operation
-	(*ListOperationsRequest)(nil),        // 89: billingsvc.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil),       // 90: billingsvc.v1.ListOperationsResponse
-	(*AuditBillingRequest)(nil),          // 91: billingsvc.v1.AuditBillingRequest
-	(*TeamBilling)(nil),                  // 92: billingsvc.v1.TeamBilling
-	(*TeamRead)(nil),                     // 93: billingsvc.v1.TeamRead
-	(*AuditBillingResponse)(nil),         // 94: billingsvc.v1.AuditBillingResponse
-	nil,                                  // 95: billingsvc.v1.RecordEventRequest.MetadataEntry
-	(*timestamppb.Timestamp)(nil),        // 96: google.protobuf.Timestamp
+	(ChargeState)(0),                      // 0: billingsvc.v1.ChargeState
+	(GateState)(0),                        // 1: billingsvc.v1.GateState
+	(AttemptOutcome)(0),                   // 2: billingsvc.v1.AttemptOutcome
+	(Resolution)(0),                       // 3: billingsvc.v1.Resolution
+	(DriftClass)(0),                       // 4: billingsvc.v1.DriftClass
+	(TopUpState)(0),                       // 5: billingsvc.v1.TopUpState
+	(TopUpOutcome)(0),                     // 6: billingsvc.v1.TopUpOutcome
+	(*BillingEvent)(nil),                  // 7: billingsvc.v1.BillingEvent
+	(*Charge)(nil),                        // 8: billingsvc.v1.Charge
+	(*SyncNowRequest)(nil),                // 9: billingsvc.v1.SyncNowRequest
+	(*SyncNowResponse)(nil),               // 10: billingsvc.v1.SyncNowResponse
+	(*ListBillingEventsRequest)(nil),      // 11: billingsvc.v1.ListBillingEventsRequest
+	(*ListBillingEventsResponse)(nil),     // 12: billingsvc.v1.ListBillingEventsResponse
+	(*GetBalanceRequest)(nil),             // 13: billingsvc.v1.GetBalanceRequest
+	(*GetBalanceResponse)(nil),            // 14: billingsvc.v1.GetBalanceResponse
+	(*Gate)(nil),                          // 15: billingsvc.v1.Gate
+	(*LeaseChargesRequest)(nil),           // 16: billingsvc.v1.LeaseChargesRequest
+	(*Lease)(nil),                         // 17: billingsvc.v1.Lease
+	(*LeaseChargesResponse)(nil),          // 18: billingsvc.v1.LeaseChargesResponse
+	(*SettleChargeRequest)(nil),           // 19: billingsvc.v1.SettleChargeRequest
+	(*SettleChargeResponse)(nil),          // 20: billingsvc.v1.SettleChargeResponse
+	(*ListChargesRequest)(nil),            // 21: billingsvc.v1.ListChargesRequest
+	(*ListChargesResponse)(nil),           // 22: billingsvc.v1.ListChargesResponse
+	(*RequeueChargesRequest)(nil),         // 23: billingsvc.v1.RequeueChargesRequest
+	(*ChargeFilter)(nil),                  // 24: billingsvc.v1.ChargeFilter
+	(*RequeueChargesResponse)(nil),        // 25: billingsvc.v1.RequeueChargesResponse
+	(*ResolveChargeRequest)(nil),          // 26: billingsvc.v1.ResolveChargeRequest
+	(*ResolveChargeResponse)(nil),         // 27: billingsvc.v1.ResolveChargeResponse
+	(*MarkSentRequest)(nil),               // 28: billingsvc.v1.MarkSentRequest
+	(*MarkSentResponse)(nil),              // 29: billingsvc.v1.MarkSentResponse
+	(*RenewLeaseRequest)(nil),             // 30: billingsvc.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),            // 31: billingsvc.v1.RenewLeaseResponse
+	(*Pause)(nil),                         // 32: billingsvc.v1.Pause
+	(*PauseTeamRequest)(nil),              // 33: billingsvc.v1.PauseTeamRequest
+	(*PauseTeamResponse)(nil),             // 34: billingsvc.v1.PauseTeamResponse
+	(*ResumeTeamRequest)(nil),             // 35: billingsvc.v1.ResumeTeamRequest
+	(*ResumeTeamResponse)(nil),            // 36: billingsvc.v1.ResumeTeamResponse
+	(*ListPausesRequest)(nil),             // 37: billingsvc.v1.ListPausesRequest
+	(*ListPausesResponse)(nil),            // 38: billingsvc.v1.ListPausesResponse
+	(*ListBalancesRequest)(nil),           // 39: billingsvc.v1.ListBalancesRequest
+	(*ListBalancesResponse)(nil),          // 40: billingsvc.v1.ListBalancesResponse
+	(*RecordEventRequest)(nil),            // 41: billingsvc.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),           // 42: billingsvc.v1.RecordEventResponse
+	(*AdjustBalanceRequest)(nil),          // 43: billingsvc.v1.AdjustBalanceRequest
+	(*AdjustBalanceResponse)(nil),         // 44: billingsvc.v1.AdjustBalanceResponse
+	(*TeamMarkup)(nil),                    // 45: billingsvc.v1.TeamMarkup
+	(*SetMarkupRequest)(nil),              // 46: billingsvc.v1.SetMarkupRequest
+	(*SetMarkupResponse)(nil),             // 47: billingsvc.v1.SetMarkupResponse
+	(*ListMarkupsRequest)(nil),            // 48: billingsvc.v1.ListMarkupsRequest
+	(*ListMarkupsResponse)(nil),           // 49: billingsvc.v1.ListMarkupsResponse
+	(*QuarantinedRow)(nil),                // 50: billingsvc.v1.QuarantinedRow
+	(*ListQuarantineRequest)(nil),         // 51: billingsvc.v1.ListQuarantineRequest
+	(*ListQuarantineResponse)(nil),        // 52: billingsvc.v1.ListQuarantineResponse
+	(*LedgerPlace)(nil),                   // 53: billingsvc.v1.LedgerPlace
+	(*RerateQuarantineRequest)(nil),       // 54: billingsvc.v1.RerateQuarantineRequest
+	(*RerateQuarantineResponse)(nil),      // 55: billingsvc.v1.RerateQuarantineResponse
+	(*SuspendTeamRequest)(nil),            // 56: billingsvc.v1.SuspendTeamRequest
+	(*SuspendTeamResponse)(nil),           // 57: billingsvc.v1.SuspendTeamResponse
+	(*UnsuspendTeamRequest)(nil),          // 58: billingsvc.v1.UnsuspendTeamRequest
+	(*UnsuspendTeamResponse)(nil),         // 59: billingsvc.v1.UnsuspendTeamResponse
+	(*Transition)(nil),                    // 60: billingsvc.v1.Transition
+	(*ListTransitionsRequest)(nil),        // 61: billingsvc.v1.ListTransitionsRequest
+	(*ListTransitionsResponse)(nil),       // 62: billingsvc.v1.ListTransitionsResponse
+	(*NudgeTeamRequest)(nil),              // 63: billingsvc.v1.NudgeTeamRequest
+	(*NudgeTeamResponse)(nil),             // 64: billingsvc.v1.NudgeTeamResponse
+	(*LeaseReconciliationsRequest)(nil),   // 65: billingsvc.v1.LeaseReconciliationsRequest
+	(*ReconciliationLease)(nil),           // 66: billingsvc.v1.ReconciliationLease
+	(*LeaseReconciliationsResponse)(nil),  // 67: billingsvc.v1.LeaseReconciliationsResponse
+	(*ReleaseReconciliationRequest)(nil),  // 68: billingsvc.v1.ReleaseReconciliationRequest
+	(*ReleaseReconciliationResponse)(nil), // 69: billingsvc.v1.ReleaseReconciliationResponse
+	(*ReportBalanceRequest)(nil),          // 70: billingsvc.v1.ReportBalanceRequest
+	(*Reconciliation)(nil),                // 71: billingsvc.v1.Reconciliation
+	(*ReportBalanceResponse)(nil),         // 72: billingsvc.v1.ReportBalanceResponse
+	(*ListReconciliationsRequest)(nil),    // 73: billingsvc.v1.ListReconciliationsRequest
+	(*ListReconciliationsResponse)(nil),   // 74: billingsvc.v1.ListReconciliationsResponse
+	(*AcceptDriftRequest)(nil),            // 75: billingsvc.v1.AcceptDriftRequest
+	(*AcceptDriftResponse)(nil),           // 76: billingsvc.v1.AcceptDriftResponse
+	(*TopUpRule)(nil),                     // 77: billingsvc.v1.TopUpRule
+	(*SetTopUpRequest)(nil),               // 78: billingsvc.v1.SetTopUpRequest
+	(*SetTopUpResponse)(nil),              // 79: billingsvc.v1.SetTopUpResponse
+	(*TopUp)(nil),                         // 80: billingsvc.v1.TopUp
+	(*LeaseTopUpsRequest)(nil),            // 81: billingsvc.v1.LeaseTopUpsRequest
+	(*TopUpLease)(nil),                    // 82: billingsvc.v1.TopUpLease
+	(*LeaseTopUpsResponse)(nil),           // 83: billingsvc.v1.LeaseTopUpsResponse
+	(*SettleTopUpRequest)(nil),            // 84: billingsvc.v1.SettleTopUpRequest
+	(*SettleTopUpResponse)(nil),           // 85: billingsvc.v1.SettleTopUpResponse
+	(*ResolveTopUpRequest)(nil),           // 86: billingsvc.v1.ResolveTopUpRequest
+	(*ResolveTopUpResponse)(nil),          // 87: billingsvc.v1.ResolveTopUpResponse
+	(*ListTopUpsRequest)(nil),             // 88: billingsvc.v1.ListTopUpsRequest
+	(*ListTopUpsResponse)(nil),            // 89: billingsvc.v1.ListTopUpsResponse
+	(*Operation)(nil),                     // 90: billingsvc.v1.Operation
+	(*ListOperationsRequest)(nil),         // 91: billingsvc.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),        // 92: billingsvc.v1.ListOperationsResponse
+	(*AuditBillingRequest)(nil),           // 93: billingsvc.v1.AuditBillingRequest
+	(*TeamBilling)(nil),                   // 94: billingsvc.v1.TeamBilling
+	(*TeamRead)(nil),                      // 95: billingsvc.v1.TeamRead
+	(*AuditBillingResponse)(nil),          // 96: billingsvc.v1.AuditBillingResponse
+	nil,                                   // 97: billingsvc.v1.RecordEventRequest.MetadataEntry
+	(*timestamppb.Timestamp)(nil),         // 98: google.protobuf.Timestamp
 }
 var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
-	96,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
-	96,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
+	98,  // 0: billingsvc.v1.BillingEvent.occurred_at:type_name -> google.protobuf.Timestamp
+	98,  // 1: billingsvc.v1.BillingEvent.created_at:type_name -> google.protobuf.Timestamp
 	0,   // 2: billingsvc.v1.Charge.state:type_name -> billingsvc.v1.ChargeState
-	96,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
-	96,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
-	96,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
-	96,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
+	98,  // 3: billingsvc.v1.Charge.frozen_at:type_name -> google.protobuf.Timestamp
+	98,  // 4: billingsvc.v1.Charge.first_sent_at:type_name -> google.protobuf.Timestamp
+	98,  // 5: billingsvc.v1.Charge.due_at:type_name -> google.protobuf.Timestamp
+	98,  // 6: billingsvc.v1.Charge.settled_at:type_name -> google.protobuf.Timestamp
 	7,   // 7: billingsvc.v1.ListBillingEventsResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
 	15,  // 8: billingsvc.v1.GetBalanceResponse.gate:type_name -> billingsvc.v1.Gate
-	75,  // 9: billingsvc.v1.GetBalanceResponse.top_up:type_name -> billingsvc.v1.TopUpRule
+	77,  // 9: billingsvc.v1.GetBalanceResponse.top_up:type_name -> billingsvc.v1.TopUpRule
 	1,   // 10: billingsvc.v1.Gate.state:type_name -> billingsvc.v1.GateState
-	96,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
-	96,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
+	98,  // 11: billingsvc.v1.Gate.changed_at:type_name -> google.protobuf.Timestamp
+	98,  // 12: billingsvc.v1.Gate.grace_until:type_name -> google.protobuf.Timestamp
 	8,   // 13: billingsvc.v1.Lease.charge:type_name -> billingsvc.v1.Charge
-	96,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	98,  // 14: billingsvc.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	17,  // 15: billingsvc.v1.LeaseChargesResponse.leases:type_name -> billingsvc.v1.Lease
 	2,   // 16: billingsvc.v1.SettleChargeRequest.outcome:type_name -> billingsvc.v1.AttemptOutcome
 	8,   // 17: billingsvc.v1.SettleChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	0,   // 18: billingsvc.v1.ListChargesRequest.state:type_name -> billingsvc.v1.ChargeState
 	8,   // 19: billingsvc.v1.ListChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	24,  // 20: billingsvc.v1.RequeueChargesRequest.filter:type_name -> billingsvc.v1.ChargeFilter
-	96,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
-	96,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
+	98,  // 21: billingsvc.v1.ChargeFilter.frozen_after:type_name -> google.protobuf.Timestamp
+	98,  // 22: billingsvc.v1.ChargeFilter.frozen_before:type_name -> google.protobuf.Timestamp
 	8,   // 23: billingsvc.v1.RequeueChargesResponse.charges:type_name -> billingsvc.v1.Charge
 	3,   // 24: billingsvc.v1.ResolveChargeRequest.resolution:type_name -> billingsvc.v1.Resolution
 	8,   // 25: billingsvc.v1.ResolveChargeResponse.charge:type_name -> billingsvc.v1.Charge
 	8,   // 26: billingsvc.v1.MarkSentResponse.charge:type_name -> billingsvc.v1.Charge
-	96,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
-	96,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	98,  // 27: billingsvc.v1.RenewLeaseResponse.expires_at:type_name -> google.protobuf.Timestamp
+	98,  // 28: billingsvc.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
 	32,  // 29: billingsvc.v1.PauseTeamResponse.pause:type_name -> billingsvc.v1.Pause
 	32,  // 30: billingsvc.v1.ListPausesResponse.pauses:type_name -> billingsvc.v1.Pause
 	1,   // 31: billingsvc.v1.ListBalancesRequest.state:type_name -> billingsvc.v1.GateState
 	14,  // 32: billingsvc.v1.ListBalancesResponse.balances:type_name -> billingsvc.v1.GetBalanceResponse
-	96,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
-	95,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
+	98,  // 33: billingsvc.v1.RecordEventRequest.occurred_at:type_name -> google.protobuf.Timestamp
+	97,  // 34: billingsvc.v1.RecordEventRequest.metadata:type_name -> billingsvc.v1.RecordEventRequest.MetadataEntry
 	7,   // 35: billingsvc.v1.RecordEventResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
 	7,   // 36: billingsvc.v1.AdjustBalanceResponse.billing_event:type_name -> billingsvc.v1.BillingEvent
-	96,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
-	96,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
-	96,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
+	98,  // 37: billingsvc.v1.TeamMarkup.effective_from:type_name -> google.protobuf.Timestamp
+	98,  // 38: billingsvc.v1.TeamMarkup.created_at:type_name -> google.protobuf.Timestamp
+	98,  // 39: billingsvc.v1.SetMarkupRequest.effective_from:type_name -> google.protobuf.Timestamp
 	45,  // 40: billingsvc.v1.SetMarkupResponse.markup:type_name -> billingsvc.v1.TeamMarkup
 	45,  // 41: billingsvc.v1.ListMarkupsResponse.markups:type_name -> billingsvc.v1.TeamMarkup
-	96,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
-	96,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
-	96,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
+	98,  // 42: billingsvc.v1.QuarantinedRow.ended_at:type_name -> google.protobuf.Timestamp
+	98,  // 43: billingsvc.v1.QuarantinedRow.created_at:type_name -> google.protobuf.Timestamp
+	98,  // 44: billingsvc.v1.QuarantinedRow.rerated_at:type_name -> google.protobuf.Timestamp
 	50,  // 45: billingsvc.v1.ListQuarantineResponse.rows:type_name -> billingsvc.v1.QuarantinedRow
 	53,  // 46: billingsvc.v1.RerateQuarantineRequest.places:type_name -> billingsvc.v1.LedgerPlace
 	7,   // 47: billingsvc.v1.RerateQuarantineResponse.billing_events:type_name -> billingsvc.v1.BillingEvent
@@ -7709,38 +7860,38 @@ var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
 	15,  // 50: billingsvc.v1.UnsuspendTeamResponse.gate:type_name -> billingsvc.v1.Gate
 	1,   // 51: billingsvc.v1.Transition.from:type_name -> billingsvc.v1.GateState
 	1,   // 52: billingsvc.v1.Transition.to:type_name -> billingsvc.v1.GateState
-	96,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
+	98,  // 53: billingsvc.v1.Transition.created_at:type_name -> google.protobuf.Timestamp
 	60,  // 54: billingsvc.v1.ListTransitionsResponse.transitions:type_name -> billingsvc.v1.Transition
-	96,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
+	98,  // 55: billingsvc.v1.ReconciliationLease.expires_at:type_name -> google.protobuf.Timestamp
 	8,   // 56: billingsvc.v1.ReconciliationLease.doubtful_charges:type_name -> billingsvc.v1.Charge
 	66,  // 57: billingsvc.v1.LeaseReconciliationsResponse.leases:type_name -> billingsvc.v1.ReconciliationLease
-	96,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
-	96,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
+	98,  // 58: billingsvc.v1.ReportBalanceRequest.next_reset_at:type_name -> google.protobuf.Timestamp
+	98,  // 59: billingsvc.v1.ReportBalanceRequest.observed_at:type_name -> google.protobuf.Timestamp
 	4,   // 60: billingsvc.v1.Reconciliation.class:type_name -> billingsvc.v1.DriftClass
-	96,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
-	96,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
-	69,  // 63: billingsvc.v1.ReportBalanceResponse.reconciliation:type_name -> billingsvc.v1.Reconciliation
+	98,  // 61: billingsvc.v1.Reconciliation.observed_at:type_name -> google.protobuf.Timestamp
+	98,  // 62: billingsvc.v1.Reconciliation.created_at:type_name -> google.protobuf.Timestamp
+	71,  // 63: billingsvc.v1.ReportBalanceResponse.reconciliation:type_name -> billingsvc.v1.Reconciliation
 	15,  // 64: billingsvc.v1.ReportBalanceResponse.gate:type_name -> billingsvc.v1.Gate
-	69,  // 65: billingsvc.v1.ListReconciliationsResponse.reconciliations:type_name -> billingsvc.v1.Reconciliation
+	71,  // 65: billingsvc.v1.ListReconciliationsResponse.reconciliations:type_name -> billingsvc.v1.Reconciliation
 	15,  // 66: billingsvc.v1.AcceptDriftResponse.gate:type_name -> billingsvc.v1.Gate
-	75,  // 67: billingsvc.v1.SetTopUpResponse.rule:type_name -> billingsvc.v1.TopUpRule
+	77,  // 67: billingsvc.v1.SetTopUpResponse.rule:type_name -> billingsvc.v1.TopUpRule
 	5,   // 68: billingsvc.v1.TopUp.state:type_name -> billingsvc.v1.TopUpState
-	96,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
-	96,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
-	96,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
-	96,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
-	78,  // 73: billingsvc.v1.TopUpLease.top_up:type_name -> billingsvc.v1.TopUp
-	96,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
-	80,  // 75: billingsvc.v1.LeaseTopUpsResponse.leases:type_name -> billingsvc.v1.TopUpLease
+	98,  // 69: billingsvc.v1.TopUp.created_at:type_name -> google.protobuf.Timestamp
+	98,  // 70: billingsvc.v1.TopUp.first_sent_at:type_name -> google.protobuf.Timestamp
+	98,  // 71: billingsvc.v1.TopUp.due_at:type_name -> google.protobuf.Timestamp
+	98,  // 72: billingsvc.v1.TopUp.settled_at:type_name -> google.protobuf.Timestamp
+	80,  // 73: billingsvc.v1.TopUpLease.top_up:type_name -> billingsvc.v1.TopUp
+	98,  // 74: billingsvc.v1.TopUpLease.expires_at:type_name -> google.protobuf.Timestamp
+	82,  // 75: billingsvc.v1.LeaseTopUpsResponse.leases:type_name -> billingsvc.v1.TopUpLease
 	6,   // 76: billingsvc.v1.SettleTopUpRequest.outcome:type_name -> billingsvc.v1.TopUpOutcome
-	78,  // 77: billingsvc.v1.SettleTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
+	80,  // 77: billingsvc.v1.SettleTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
 	3,   // 78: billingsvc.v1.ResolveTopUpRequest.resolution:type_name -> billingsvc.v1.Resolution
-	78,  // 79: billingsvc.v1.ResolveTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
-	78,  // 80: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
-	96,  // 81: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	88,  // 82: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
-	92,  // 83: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
-	93,  // 84: billingsvc.v1.AuditBillingResponse.read:type_name -> billingsvc.v1.TeamRead
+	80,  // 79: billingsvc.v1.ResolveTopUpResponse.top_up:type_name -> billingsvc.v1.TopUp
+	80,  // 80: billingsvc.v1.ListTopUpsResponse.top_ups:type_name -> billingsvc.v1.TopUp
+	98,  // 81: billingsvc.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	90,  // 82: billingsvc.v1.ListOperationsResponse.operations:type_name -> billingsvc.v1.Operation
+	94,  // 83: billingsvc.v1.AuditBillingResponse.teams:type_name -> billingsvc.v1.TeamBilling
+	95,  // 84: billingsvc.v1.AuditBillingResponse.read:type_name -> billingsvc.v1.TeamRead
 	9,   // 85: billingsvc.v1.BillingService.SyncNow:input_type -> billingsvc.v1.SyncNowRequest
 	11,  // 86: billingsvc.v1.BillingService.ListBillingEvents:input_type -> billingsvc.v1.ListBillingEventsRequest
 	13,  // 87: billingsvc.v1.BillingService.GetBalance:input_type -> billingsvc.v1.GetBalanceRequest
@@ -7766,53 +7917,55 @@ var file_billingsvc_v1_billing_service_proto_depIdxs = []int32{
 	61,  // 107: billingsvc.v1.BillingService.ListTransitions:input_type -> billingsvc.v1.ListTransitionsRequest
 	63,  // 108: billingsvc.v1.BillingService.NudgeTeam:input_type -> billingsvc.v1.NudgeTeamRequest
 	65,  // 109: billingsvc.v1.BillingService.LeaseReconciliations:input_type -> billingsvc.v1.LeaseReconciliationsRequest
-	68,  // 110: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
-	71,  // 111: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
-	73,  // 112: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
-	76,  // 113: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
-	79,  // 114: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
-	82,  // 115: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
-	84,  // 116: billingsvc.v1.BillingService.ResolveTopUp:input_type -> billingsvc.v1.ResolveTopUpRequest
-	86,  // 117: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
-	89,  // 118: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
-	91,  // 119: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
-	10,  // 120: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
-	12,  // 121: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
-	14,  // 122: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
-	18,  // 123: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
-	20,  // 124: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
-	22,  // 125: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
-	25,  // 126: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
-	27,  // 127: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
-	29,  // 128: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
-	31,  // 129: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
-	34,  // 130: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
-	36,  // 131: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
-	38,  // 132: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
-	40,  // 133: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
-	42,  // 134: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
-	44,  // 135: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
-	47,  // 136: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
-	49,  // 137: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
-	52,  // 138: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
-	55,  // 139: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
-	57,  // 140: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
-	59,  // 141: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
-	62,  // 142: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
-	64,  // 143: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
-	67,  // 144: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
-	70,  // 145: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
-	72,  // 146: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
-	74,  // 147: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
-	77,  // 148: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
-	81,  // 149: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
-	83,  // 150: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
-	85,  // 151: billingsvc.v1.BillingService.ResolveTopUp:output_type -> billingsvc.v1.ResolveTopUpResponse
-	87,  // 152: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
-	90,  // 153: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
-	94,  // 154: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
-	120, // [120:155] is the sub-list for method output_type
-	85,  // [85:120] is the sub-list for method input_type
+	68,  // 110: billingsvc.v1.BillingService.ReleaseReconciliation:input_type -> billingsvc.v1.ReleaseReconciliationRequest
+	70,  // 111: billingsvc.v1.BillingService.ReportBalance:input_type -> billingsvc.v1.ReportBalanceRequest
+	73,  // 112: billingsvc.v1.BillingService.ListReconciliations:input_type -> billingsvc.v1.ListReconciliationsRequest
+	75,  // 113: billingsvc.v1.BillingService.AcceptDrift:input_type -> billingsvc.v1.AcceptDriftRequest
+	78,  // 114: billingsvc.v1.BillingService.SetTopUp:input_type -> billingsvc.v1.SetTopUpRequest
+	81,  // 115: billingsvc.v1.BillingService.LeaseTopUps:input_type -> billingsvc.v1.LeaseTopUpsRequest
+	84,  // 116: billingsvc.v1.BillingService.SettleTopUp:input_type -> billingsvc.v1.SettleTopUpRequest
+	86,  // 117: billingsvc.v1.BillingService.ResolveTopUp:input_type -> billingsvc.v1.ResolveTopUpRequest
+	88,  // 118: billingsvc.v1.BillingService.ListTopUps:input_type -> billingsvc.v1.ListTopUpsRequest
+	91,  // 119: billingsvc.v1.BillingService.ListOperations:input_type -> billingsvc.v1.ListOperationsRequest
+	93,  // 120: billingsvc.v1.BillingService.AuditBilling:input_type -> billingsvc.v1.AuditBillingRequest
+	10,  // 121: billingsvc.v1.BillingService.SyncNow:output_type -> billingsvc.v1.SyncNowResponse
+	12,  // 122: billingsvc.v1.BillingService.ListBillingEvents:output_type -> billingsvc.v1.ListBillingEventsResponse
+	14,  // 123: billingsvc.v1.BillingService.GetBalance:output_type -> billingsvc.v1.GetBalanceResponse
+	18,  // 124: billingsvc.v1.BillingService.LeaseCharges:output_type -> billingsvc.v1.LeaseChargesResponse
+	20,  // 125: billingsvc.v1.BillingService.SettleCharge:output_type -> billingsvc.v1.SettleChargeResponse
+	22,  // 126: billingsvc.v1.BillingService.ListCharges:output_type -> billingsvc.v1.ListChargesResponse
+	25,  // 127: billingsvc.v1.BillingService.RequeueCharges:output_type -> billingsvc.v1.RequeueChargesResponse
+	27,  // 128: billingsvc.v1.BillingService.ResolveCharge:output_type -> billingsvc.v1.ResolveChargeResponse
+	29,  // 129: billingsvc.v1.BillingService.MarkSent:output_type -> billingsvc.v1.MarkSentResponse
+	31,  // 130: billingsvc.v1.BillingService.RenewLease:output_type -> billingsvc.v1.RenewLeaseResponse
+	34,  // 131: billingsvc.v1.BillingService.PauseTeam:output_type -> billingsvc.v1.PauseTeamResponse
+	36,  // 132: billingsvc.v1.BillingService.ResumeTeam:output_type -> billingsvc.v1.ResumeTeamResponse
+	38,  // 133: billingsvc.v1.BillingService.ListPauses:output_type -> billingsvc.v1.ListPausesResponse
+	40,  // 134: billingsvc.v1.BillingService.ListBalances:output_type -> billingsvc.v1.ListBalancesResponse
+	42,  // 135: billingsvc.v1.BillingService.RecordEvent:output_type -> billingsvc.v1.RecordEventResponse
+	44,  // 136: billingsvc.v1.BillingService.AdjustBalance:output_type -> billingsvc.v1.AdjustBalanceResponse
+	47,  // 137: billingsvc.v1.BillingService.SetMarkup:output_type -> billingsvc.v1.SetMarkupResponse
+	49,  // 138: billingsvc.v1.BillingService.ListMarkups:output_type -> billingsvc.v1.ListMarkupsResponse
+	52,  // 139: billingsvc.v1.BillingService.ListQuarantine:output_type -> billingsvc.v1.ListQuarantineResponse
+	55,  // 140: billingsvc.v1.BillingService.RerateQuarantine:output_type -> billingsvc.v1.RerateQuarantineResponse
+	57,  // 141: billingsvc.v1.BillingService.SuspendTeam:output_type -> billingsvc.v1.SuspendTeamResponse
+	59,  // 142: billingsvc.v1.BillingService.UnsuspendTeam:output_type -> billingsvc.v1.UnsuspendTeamResponse
+	62,  // 143: billingsvc.v1.BillingService.ListTransitions:output_type -> billingsvc.v1.ListTransitionsResponse
+	64,  // 144: billingsvc.v1.BillingService.NudgeTeam:output_type -> billingsvc.v1.NudgeTeamResponse
+	67,  // 145: billingsvc.v1.BillingService.LeaseReconciliations:output_type -> billingsvc.v1.LeaseReconciliationsResponse
+	69,  // 146: billingsvc.v1.BillingService.ReleaseReconciliation:output_type -> billingsvc.v1.ReleaseReconciliationResponse
+	72,  // 147: billingsvc.v1.BillingService.ReportBalance:output_type -> billingsvc.v1.ReportBalanceResponse
+	74,  // 148: billingsvc.v1.BillingService.ListReconciliations:output_type -> billingsvc.v1.ListReconciliationsResponse
+	76,  // 149: billingsvc.v1.BillingService.AcceptDrift:output_type -> billingsvc.v1.AcceptDriftResponse
+	79,  // 150: billingsvc.v1.BillingService.SetTopUp:output_type -> billingsvc.v1.SetTopUpResponse
+	83,  // 151: billingsvc.v1.BillingService.LeaseTopUps:output_type -> billingsvc.v1.LeaseTopUpsResponse
+	85,  // 152: billingsvc.v1.BillingService.SettleTopUp:output_type -> billingsvc.v1.SettleTopUpResponse
+	87,  // 153: billingsvc.v1.BillingService.ResolveTopUp:output_type -> billingsvc.v1.ResolveTopUpResponse
+	89,  // 154: billingsvc.v1.BillingService.ListTopUps:output_type -> billingsvc.v1.ListTopUpsResponse
+	92,  // 155: billingsvc.v1.BillingService.ListOperations:output_type -> billingsvc.v1.ListOperationsResponse
+	96,  // 156: billingsvc.v1.BillingService.AuditBilling:output_type -> billingsvc.v1.AuditBillingResponse
+	121, // [121:157] is the sub-list for method output_type
+	85,  // [85:121] is the sub-list for method input_type
 	85,  // [85:85] is the sub-list for extension type_name
 	85,  // [85:85] is the sub-list for extension extendee
 	0,   // [0:85] is the sub-list for field type_name
@@ -7830,7 +7983,7 @@ func file_billingsvc_v1_billing_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_billingsvc_v1_billing_service_proto_rawDesc), len(file_billingsvc_v1_billing_service_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   89,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -926,6 +926,51 @@ func local_request_BillingService_LeaseReconciliations_0(ctx context.Context, ma
 	return msg, metadata, err
 }
 
+func request_BillingService_ReleaseReconciliation_0(ctx context.Context, marshaler runtime.Marshaler, client BillingServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ReleaseReconciliationRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["team_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "team_id")
+	}
+	protoReq.TeamId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "team_id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.ReleaseReconciliation(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_BillingService_ReleaseReconciliation_0(ctx context.Context, marshaler runtime.Marshaler, server BillingServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ReleaseReconciliationRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["team_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "team_id")
+	}
+	protoReq.TeamId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "team_id", err)
+	}
+	msg, err := server.ReleaseReconciliation(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_BillingService_ReportBalance_0(ctx context.Context, marshaler runtime.Marshaler, client BillingServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq ReportBalanceRequest
@@ -1824,6 +1869,26 @@ func RegisterBillingServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		}
 		forward_BillingService_LeaseReconciliations_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_BillingService_ReleaseReconciliation_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/billingsvc.v1.BillingService/ReleaseReconciliation", runtime.WithHTTPPathPattern("/v1/balances/{team_id}:release"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_BillingService_ReleaseReconciliation_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_BillingService_ReleaseReconciliation_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_BillingService_ReportBalance_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -2489,6 +2554,23 @@ func RegisterBillingServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		}
 		forward_BillingService_LeaseReconciliations_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_BillingService_ReleaseReconciliation_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/billingsvc.v1.BillingService/ReleaseReconciliation", runtime.WithHTTPPathPattern("/v1/balances/{team_id}:release"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_BillingService_ReleaseReconciliation_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_BillingService_ReleaseReconciliation_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_BillingService_ReportBalance_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -2663,77 +2745,79 @@ func RegisterBillingServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 }
 
 var (
-	pattern_BillingService_SyncNow_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "sync"))
-	pattern_BillingService_ListBillingEvents_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing_events"}, ""))
-	pattern_BillingService_GetBalance_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "balances", "team_id"}, ""))
-	pattern_BillingService_LeaseCharges_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "charges"}, "lease"))
-	pattern_BillingService_SettleCharge_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "settle"}, ""))
-	pattern_BillingService_ListCharges_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "charges"}, ""))
-	pattern_BillingService_RequeueCharges_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "charges"}, "requeue"))
-	pattern_BillingService_ResolveCharge_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "resolve"}, ""))
-	pattern_BillingService_MarkSent_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "sent"}, ""))
-	pattern_BillingService_RenewLease_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "renew"}, ""))
-	pattern_BillingService_PauseTeam_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "pause"))
-	pattern_BillingService_ResumeTeam_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "resume"))
-	pattern_BillingService_ListPauses_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "billing", "pauses"}, ""))
-	pattern_BillingService_ListBalances_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "balances"}, ""))
-	pattern_BillingService_RecordEvent_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing_events"}, ""))
-	pattern_BillingService_AdjustBalance_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "balances", "team_id", "adjust"}, ""))
-	pattern_BillingService_SetMarkup_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "markups", "team_id"}, ""))
-	pattern_BillingService_ListMarkups_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "markups"}, ""))
-	pattern_BillingService_ListQuarantine_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "quarantine"}, ""))
-	pattern_BillingService_RerateQuarantine_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "quarantine"}, "rerate"))
-	pattern_BillingService_SuspendTeam_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "gates", "team_id", "suspend"}, ""))
-	pattern_BillingService_UnsuspendTeam_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "gates", "team_id", "unsuspend"}, ""))
-	pattern_BillingService_ListTransitions_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "gates", "transitions"}, ""))
-	pattern_BillingService_NudgeTeam_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "reconciliations", "team_id", "nudge"}, ""))
-	pattern_BillingService_LeaseReconciliations_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "reconciliations"}, "lease"))
-	pattern_BillingService_ReportBalance_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "reconciliations", "team_id", "report"}, ""))
-	pattern_BillingService_ListReconciliations_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "reconciliations"}, ""))
-	pattern_BillingService_AcceptDrift_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "reconciliations", "team_id", "accept"}, ""))
-	pattern_BillingService_SetTopUp_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "top_ups", "team_id", "rule"}, ""))
-	pattern_BillingService_LeaseTopUps_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "top_ups"}, "lease"))
-	pattern_BillingService_SettleTopUp_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "top_ups", "top_up_id", "settle"}, ""))
-	pattern_BillingService_ResolveTopUp_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "top_ups", "top_up_id", "resolve"}, ""))
-	pattern_BillingService_ListTopUps_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "top_ups"}, ""))
-	pattern_BillingService_ListOperations_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "billing", "operations"}, ""))
-	pattern_BillingService_AuditBilling_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "audit"))
+	pattern_BillingService_SyncNow_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "sync"))
+	pattern_BillingService_ListBillingEvents_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing_events"}, ""))
+	pattern_BillingService_GetBalance_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "balances", "team_id"}, ""))
+	pattern_BillingService_LeaseCharges_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "charges"}, "lease"))
+	pattern_BillingService_SettleCharge_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "settle"}, ""))
+	pattern_BillingService_ListCharges_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "charges"}, ""))
+	pattern_BillingService_RequeueCharges_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "charges"}, "requeue"))
+	pattern_BillingService_ResolveCharge_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "resolve"}, ""))
+	pattern_BillingService_MarkSent_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "sent"}, ""))
+	pattern_BillingService_RenewLease_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "charges", "charge_id", "renew"}, ""))
+	pattern_BillingService_PauseTeam_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "pause"))
+	pattern_BillingService_ResumeTeam_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "resume"))
+	pattern_BillingService_ListPauses_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "billing", "pauses"}, ""))
+	pattern_BillingService_ListBalances_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "balances"}, ""))
+	pattern_BillingService_RecordEvent_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing_events"}, ""))
+	pattern_BillingService_AdjustBalance_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "balances", "team_id", "adjust"}, ""))
+	pattern_BillingService_SetMarkup_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "markups", "team_id"}, ""))
+	pattern_BillingService_ListMarkups_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "markups"}, ""))
+	pattern_BillingService_ListQuarantine_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "quarantine"}, ""))
+	pattern_BillingService_RerateQuarantine_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "quarantine"}, "rerate"))
+	pattern_BillingService_SuspendTeam_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "gates", "team_id", "suspend"}, ""))
+	pattern_BillingService_UnsuspendTeam_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "gates", "team_id", "unsuspend"}, ""))
+	pattern_BillingService_ListTransitions_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "gates", "transitions"}, ""))
+	pattern_BillingService_NudgeTeam_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "reconciliations", "team_id", "nudge"}, ""))
+	pattern_BillingService_LeaseReconciliations_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "reconciliations"}, "lease"))
+	pattern_BillingService_ReleaseReconciliation_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "balances", "team_id"}, "release"))
+	pattern_BillingService_ReportBalance_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "reconciliations", "team_id", "report"}, ""))
+	pattern_BillingService_ListReconciliations_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "reconciliations"}, ""))
+	pattern_BillingService_AcceptDrift_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "reconciliations", "team_id", "accept"}, ""))
+	pattern_BillingService_SetTopUp_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "top_ups", "team_id", "rule"}, ""))
+	pattern_BillingService_LeaseTopUps_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "top_ups"}, "lease"))
+	pattern_BillingService_SettleTopUp_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "top_ups", "top_up_id", "settle"}, ""))
+	pattern_BillingService_ResolveTopUp_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "top_ups", "top_up_id", "resolve"}, ""))
+	pattern_BillingService_ListTopUps_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "top_ups"}, ""))
+	pattern_BillingService_ListOperations_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "billing", "operations"}, ""))
+	pattern_BillingService_AuditBilling_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "billing"}, "audit"))
 )
 
 var (
-	forward_BillingService_SyncNow_0              = runtime.ForwardResponseMessage
-	forward_BillingService_ListBillingEvents_0    = runtime.ForwardResponseMessage
-	forward_BillingService_GetBalance_0           = runtime.ForwardResponseMessage
-	forward_BillingService_LeaseCharges_0         = runtime.ForwardResponseMessage
-	forward_BillingService_SettleCharge_0         = runtime.ForwardResponseMessage
-	forward_BillingService_ListCharges_0          = runtime.ForwardResponseMessage
-	forward_BillingService_RequeueCharges_0       = runtime.ForwardResponseMessage
-	forward_BillingService_ResolveCharge_0        = runtime.ForwardResponseMessage
-	forward_BillingService_MarkSent_0             = runtime.ForwardResponseMessage
-	forward_BillingService_RenewLease_0           = runtime.ForwardResponseMessage
-	forward_BillingService_PauseTeam_0            = runtime.ForwardResponseMessage
-	forward_BillingService_ResumeTeam_0           = runtime.ForwardResponseMessage
-	forward_BillingService_ListPauses_0           = runtime.ForwardResponseMessage
-	forward_BillingService_ListBalances_0         = runtime.ForwardResponseMessage
-	forward_BillingService_RecordEvent_0          = runtime.ForwardResponseMessage
-	forward_BillingService_AdjustBalance_0        = runtime.ForwardResponseMessage
-	forward_BillingService_SetMarkup_0            = runtime.ForwardResponseMessage
-	forward_BillingService_ListMarkups_0          = runtime.ForwardResponseMessage
-	forward_BillingService_ListQuarantine_0       = runtime.ForwardResponseMessage
-	forward_BillingService_RerateQuarantine_0     = runtime.ForwardResponseMessage
-	forward_BillingService_SuspendTeam_0          = runtime.ForwardResponseMessage
-	forward_BillingService_UnsuspendTeam_0        = runtime.ForwardResponseMessage
-	forward_BillingService_ListTransitions_0      = runtime.ForwardResponseMessage
-	forward_BillingService_NudgeTeam_0            = runtime.ForwardResponseMessage
-	forward_BillingService_LeaseReconciliations_0 = runtime.ForwardResponseMessage
-	forward_BillingService_ReportBalance_0        = runtime.ForwardResponseMessage
-	forward_BillingService_ListReconciliations_0  = runtime.ForwardResponseMessage
-	forward_BillingService_AcceptDrift_0          = runtime.ForwardResponseMessage
-	forward_BillingService_SetTopUp_0             = runtime.ForwardResponseMessage
-	forward_BillingService_LeaseTopUps_0          = runtime.ForwardResponseMessage
-	forward_BillingService_SettleTopUp_0          = runtime.ForwardResponseMessage
-	forward_BillingService_ResolveTopUp_0         = runtime.ForwardResponseMessage
-	forward_BillingService_ListTopUps_0           = runtime.ForwardResponseMessage
-	forward_BillingService_ListOperations_0       = runtime.ForwardResponseMessage
-	forward_BillingService_AuditBilling_0         = runtime.ForwardResponseMessage
+	forward_BillingService_SyncNow_0               = runtime.ForwardResponseMessage
+	forward_BillingService_ListBillingEvents_0     = runtime.ForwardResponseMessage
+	forward_BillingService_GetBalance_0            = runtime.ForwardResponseMessage
+	forward_BillingService_LeaseCharges_0          = runtime.ForwardResponseMessage
+	forward_BillingService_SettleCharge_0          = runtime.ForwardResponseMessage
+	forward_BillingService_ListCharges_0           = runtime.ForwardResponseMessage
+	forward_BillingService_RequeueCharges_0        = runtime.ForwardResponseMessage
+	forward_BillingService_ResolveCharge_0         = runtime.ForwardResponseMessage
+	forward_BillingService_MarkSent_0              = runtime.ForwardResponseMessage
+	forward_BillingService_RenewLease_0            = runtime.ForwardResponseMessage
+	forward_BillingService_PauseTeam_0             = runtime.ForwardResponseMessage
+	forward_BillingService_ResumeTeam_0            = runtime.ForwardResponseMessage
+	forward_BillingService_ListPauses_0            = runtime.ForwardResponseMessage
+	forward_BillingService_ListBalances_0          = runtime.ForwardResponseMessage
+	forward_BillingService_RecordEvent_0           = runtime.ForwardResponseMessage
+	forward_BillingService_AdjustBalance_0         = runtime.ForwardResponseMessage
+	forward_BillingService_SetMarkup_0             = runtime.ForwardResponseMessage
+	forward_BillingService_ListMarkups_0           = runtime.ForwardResponseMessage
+	forward_BillingService_ListQuarantine_0        = runtime.ForwardResponseMessage
+	forward_BillingService_RerateQuarantine_0      = runtime.ForwardResponseMessage
+	forward_BillingService_SuspendTeam_0           = runtime.ForwardResponseMessage
+	forward_BillingService_UnsuspendTeam_0         = runtime.ForwardResponseMessage
+	forward_BillingService_ListTransitions_0       = runtime.ForwardResponseMessage
+	forward_BillingService_NudgeTeam_0             = runtime.ForwardResponseMessage
+	forward_BillingService_LeaseReconciliations_0  = runtime.ForwardResponseMessage
+	forward_BillingService_ReleaseReconciliation_0 = runtime.ForwardResponseMessage
+	forward_BillingService_ReportBalance_0         = runtime.ForwardResponseMessage
+	forward_BillingService_ListReconciliations_0   = runtime.ForwardResponseMessage
+	forward_BillingService_AcceptDrift_0           = runtime.ForwardResponseMessage
+	forward_BillingService_SetTopUp_0              = runtime.ForwardResponseMessage
+	forward_BillingService_LeaseTopUps_0           = runtime.ForwardResponseMessage
+	forward_BillingService_SettleTopUp_0           = runtime.ForwardResponseMessage
+	forward_BillingService_ResolveTopUp_0          = runtime.ForwardResponseMessage
+	forward_BillingService_ListTopUps_0            = runtime.ForwardResponseMessage
+	forward_BillingService_ListOperations_0        = runtime.ForwardResponseMessage
+	forward_BillingService_AuditBilling_0          = runtime.ForwardResponseMessage
 )

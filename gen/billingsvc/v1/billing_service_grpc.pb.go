@@ -22,41 +22,42 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BillingService_SyncNow_FullMethodName              = "/billingsvc.v1.BillingService/SyncNow"
-	BillingService_ListBillingEvents_FullMethodName    = "/billingsvc.v1.BillingService/ListBillingEvents"
-	BillingService_GetBalance_FullMethodName           = "/billingsvc.v1.BillingService/GetBalance"
-	BillingService_LeaseCharges_FullMethodName         = "/billingsvc.v1.BillingService/LeaseCharges"
-	BillingService_SettleCharge_FullMethodName         = "/billingsvc.v1.BillingService/SettleCharge"
-	BillingService_ListCharges_FullMethodName          = "/billingsvc.v1.BillingService/ListCharges"
-	BillingService_RequeueCharges_FullMethodName       = "/billingsvc.v1.BillingService/RequeueCharges"
-	BillingService_ResolveCharge_FullMethodName        = "/billingsvc.v1.BillingService/ResolveCharge"
-	BillingService_MarkSent_FullMethodName             = "/billingsvc.v1.BillingService/MarkSent"
-	BillingService_RenewLease_FullMethodName           = "/billingsvc.v1.BillingService/RenewLease"
-	BillingService_PauseTeam_FullMethodName            = "/billingsvc.v1.BillingService/PauseTeam"
-	BillingService_ResumeTeam_FullMethodName           = "/billingsvc.v1.BillingService/ResumeTeam"
-	BillingService_ListPauses_FullMethodName           = "/billingsvc.v1.BillingService/ListPauses"
-	BillingService_ListBalances_FullMethodName         = "/billingsvc.v1.BillingService/ListBalances"
-	BillingService_RecordEvent_FullMethodName          = "/billingsvc.v1.BillingService/RecordEvent"
-	BillingService_AdjustBalance_FullMethodName        = "/billingsvc.v1.BillingService/AdjustBalance"
-	BillingService_SetMarkup_FullMethodName            = "/billingsvc.v1.BillingService/SetMarkup"
-	BillingService_ListMarkups_FullMethodName          = "/billingsvc.v1.BillingService/ListMarkups"
-	BillingService_ListQuarantine_FullMethodName       = "/billingsvc.v1.BillingService/ListQuarantine"
-	BillingService_RerateQuarantine_FullMethodName     = "/billingsvc.v1.BillingService/RerateQuarantine"
-	BillingService_SuspendTeam_FullMethodName          = "/billingsvc.v1.BillingService/SuspendTeam"
-	BillingService_UnsuspendTeam_FullMethodName        = "/billingsvc.v1.BillingService/UnsuspendTeam"
-	BillingService_ListTransitions_FullMethodName      = "/billingsvc.v1.BillingService/ListTransitions"
-	BillingService_NudgeTeam_FullMethodName            = "/billingsvc.v1.BillingService/NudgeTeam"
-	BillingService_LeaseReconciliations_FullMethodName = "/billingsvc.v1.BillingService/LeaseReconciliations"
-	BillingService_ReportBalance_FullMethodName        = "/billingsvc.v1.BillingService/ReportBalance"
-	BillingService_ListReconciliations_FullMethodName  = "/billingsvc.v1.BillingService/ListReconciliations"
-	BillingService_AcceptDrift_FullMethodName          = "/billingsvc.v1.BillingService/AcceptDrift"
-	BillingService_SetTopUp_FullMethodName             = "/billingsvc.v1.BillingService/SetTopUp"
-	BillingService_LeaseTopUps_FullMethodName          = "/billingsvc.v1.BillingService/LeaseTopUps"
-	BillingService_SettleTopUp_FullMethodName          = "/billingsvc.v1.BillingService/SettleTopUp"
-	BillingService_ResolveTopUp_FullMethodName         = "/billingsvc.v1.BillingService/ResolveTopUp"
-	BillingService_ListTopUps_FullMethodName           = "/billingsvc.v1.BillingService/ListTopUps"
-	BillingService_ListOperations_FullMethodName       = "/billingsvc.v1.BillingService/ListOperations"
-	BillingService_AuditBilling_FullMethodName         = "/billingsvc.v1.BillingService/AuditBilling"
+	BillingService_SyncNow_FullMethodName               = "/billingsvc.v1.BillingService/SyncNow"
+	BillingService_ListBillingEvents_FullMethodName     = "/billingsvc.v1.BillingService/ListBillingEvents"
+	BillingService_GetBalance_FullMethodName            = "/billingsvc.v1.BillingService/GetBalance"
+	BillingService_LeaseCharges_FullMethodName          = "/billingsvc.v1.BillingService/LeaseCharges"
+	BillingService_SettleCharge_FullMethodName          = "/billingsvc.v1.BillingService/SettleCharge"
+	BillingService_ListCharges_FullMethodName           = "/billingsvc.v1.BillingService/ListCharges"
+	BillingService_RequeueCharges_FullMethodName        = "/billingsvc.v1.BillingService/RequeueCharges"
+	BillingService_ResolveCharge_FullMethodName         = "/billingsvc.v1.BillingService/ResolveCharge"
+	BillingService_MarkSent_FullMethodName              = "/billingsvc.v1.BillingService/MarkSent"
+	BillingService_RenewLease_FullMethodName            = "/billingsvc.v1.BillingService/RenewLease"
+	BillingService_PauseTeam_FullMethodName             = "/billingsvc.v1.BillingService/PauseTeam"
+	BillingService_ResumeTeam_FullMethodName            = "/billingsvc.v1.BillingService/ResumeTeam"
+	BillingService_ListPauses_FullMethodName            = "/billingsvc.v1.BillingService/ListPauses"
+	BillingService_ListBalances_FullMethodName          = "/billingsvc.v1.BillingService/ListBalances"
+	BillingService_RecordEvent_FullMethodName           = "/billingsvc.v1.BillingService/RecordEvent"
+	BillingService_AdjustBalance_FullMethodName         = "/billingsvc.v1.BillingService/AdjustBalance"
+	BillingService_SetMarkup_FullMethodName             = "/billingsvc.v1.BillingService/SetMarkup"
+	BillingService_ListMarkups_FullMethodName           = "/billingsvc.v1.BillingService/ListMarkups"
+	BillingService_ListQuarantine_FullMethodName        = "/billingsvc.v1.BillingService/ListQuarantine"
+	BillingService_RerateQuarantine_FullMethodName      = "/billingsvc.v1.BillingService/RerateQuarantine"
+	BillingService_SuspendTeam_FullMethodName           = "/billingsvc.v1.BillingService/SuspendTeam"
+	BillingService_UnsuspendTeam_FullMethodName         = "/billingsvc.v1.BillingService/UnsuspendTeam"
+	BillingService_ListTransitions_FullMethodName       = "/billingsvc.v1.BillingService/ListTransitions"
+	BillingService_NudgeTeam_FullMethodName             = "/billingsvc.v1.BillingService/NudgeTeam"
+	BillingService_LeaseReconciliations_FullMethodName  = "/billingsvc.v1.BillingService/LeaseReconciliations"
+	BillingService_ReleaseReconciliation_FullMethodName = "/billingsvc.v1.BillingService/ReleaseReconciliation"
+	BillingService_ReportBalance_FullMethodName         = "/billingsvc.v1.BillingService/ReportBalance"
+	BillingService_ListReconciliations_FullMethodName   = "/billingsvc.v1.BillingService/ListReconciliations"
+	BillingService_AcceptDrift_FullMethodName           = "/billingsvc.v1.BillingService/AcceptDrift"
+	BillingService_SetTopUp_FullMethodName              = "/billingsvc.v1.BillingService/SetTopUp"
+	BillingService_LeaseTopUps_FullMethodName           = "/billingsvc.v1.BillingService/LeaseTopUps"
+	BillingService_SettleTopUp_FullMethodName           = "/billingsvc.v1.BillingService/SettleTopUp"
+	BillingService_ResolveTopUp_FullMethodName          = "/billingsvc.v1.BillingService/ResolveTopUp"
+	BillingService_ListTopUps_FullMethodName            = "/billingsvc.v1.BillingService/ListTopUps"
+	BillingService_ListOperations_FullMethodName        = "/billingsvc.v1.BillingService/ListOperations"
+	BillingService_AuditBilling_FullMethodName          = "/billingsvc.v1.BillingService/AuditBilling"
 )
 
 // BillingServiceClient is the client API for BillingService service.
@@ -137,6 +138,10 @@ type BillingServiceClient interface {
 	// read: those that are due, or those that are named. While a team is out no
 	// charge of it is leased.
 	LeaseReconciliations(ctx context.Context, in *LeaseReconciliationsRequest, opts ...grpc.CallOption) (*LeaseReconciliationsResponse, error)
+	// ReleaseReconciliation gives back a leased team whose balance could not be read,
+	// so that its charges go on at once. ABORTED when the lease is no longer the
+	// caller's.
+	ReleaseReconciliation(ctx context.Context, in *ReleaseReconciliationRequest, opts ...grpc.CallOption) (*ReleaseReconciliationResponse, error)
 	// ReportBalance reports what the sink says of a leased team. Billing compares
 	// it with its books, classifies the drift, puts right what is proved and
 	// moves the gate. ABORTED when the lease is no longer the caller's;
@@ -428,6 +433,16 @@ func (c *billingServiceClient) LeaseReconciliations(ctx context.Context, in *Lea
 	return out, nil
 }
 
+func (c *billingServiceClient) ReleaseReconciliation(ctx context.Context, in *ReleaseReconciliationRequest, opts ...grpc.CallOption) (*ReleaseReconciliationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseReconciliationResponse)
+	err := c.cc.Invoke(ctx, BillingService_ReleaseReconciliation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *billingServiceClient) ReportBalance(ctx context.Context, in *ReportBalanceRequest, opts ...grpc.CallOption) (*ReportBalanceResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportBalanceResponse)
@@ -606,6 +621,10 @@ type BillingServiceServer interface {
 	// read: those that are due, or those that are named. While a team is out no
 	// charge of it is leased.
 	LeaseReconciliations(context.Context, *LeaseReconciliationsRequest) (*LeaseReconciliationsResponse, error)
+	// ReleaseReconciliation gives back a leased team whose balance could not be read,
+	// so that its charges go on at once. ABORTED when the lease is no longer the
+	// caller's.
+	ReleaseReconciliation(context.Context, *ReleaseReconciliationRequest) (*ReleaseReconciliationResponse, error)
 	// ReportBalance reports what the sink says of a leased team. Billing compares
 	// it with its books, classifies the drift, puts right what is proved and
 	// moves the gate. ABORTED when the lease is no longer the caller's;
@@ -721,6 +740,9 @@ func (UnimplementedBillingServiceServer) NudgeTeam(context.Context, *NudgeTeamRe
 }
 func (UnimplementedBillingServiceServer) LeaseReconciliations(context.Context, *LeaseReconciliationsRequest) (*LeaseReconciliationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LeaseReconciliations not implemented")
+}
+func (UnimplementedBillingServiceServer) ReleaseReconciliation(context.Context, *ReleaseReconciliationRequest) (*ReleaseReconciliationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseReconciliation not implemented")
 }
 func (UnimplementedBillingServiceServer) ReportBalance(context.Context, *ReportBalanceRequest) (*ReportBalanceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportBalance not implemented")
@@ -1223,6 +1245,24 @@ func _BillingService_LeaseReconciliations_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BillingService_ReleaseReconciliation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseReconciliationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BillingServiceServer).ReleaseReconciliation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BillingService_ReleaseReconciliation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BillingServiceServer).ReleaseReconciliation(ctx, req.(*ReleaseReconciliationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BillingService_ReportBalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReportBalanceRequest)
 	if err := dec(in); err != nil {
@@ -1509,6 +1549,10 @@ var BillingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LeaseReconciliations",
 			Handler:    _BillingService_LeaseReconciliations_Handler,
+		},
+		{
+			MethodName: "ReleaseReconciliation",
+			Handler:    _BillingService_ReleaseReconciliation_Handler,
 		},
 		{
 			MethodName: "ReportBalance",

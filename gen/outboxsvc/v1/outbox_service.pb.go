@@ -147,7 +147,8 @@ type GetStatsResponse struct {
 	// Webhooks that were taken, and that were refused.
 	Webhooks        int64 `protobuf:"varint,17,opt,name=webhooks,proto3" json:"webhooks,omitempty"`
 	WebhooksRefused int64 `protobuf:"varint,18,opt,name=webhooks_refused,json=webhooksRefused,proto3" json:"webhooks_refused,omitempty"`
-	// Charges that only a human can settle, as this process last saw them.
+	// Charges that only a human can settle, as billing's books had it after this
+	// process's last pass. Every replica tells the same number.
 	Undecided int64 `protobuf:"varint,19,opt,name=undecided,proto3" json:"undecided,omitempty"`
 	// Where charges go, "autumn" or "stripe". Stripe's meters have no balance that
 	// could be read back.

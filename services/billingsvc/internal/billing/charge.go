@@ -43,10 +43,12 @@ type Charge struct {
 	DueAt            time.Time
 	SettledAt        *time.Time // set when posted or short
 	ShortfallNanoUSD money.NanoUSD
-	LeaseToken       int64 // of the newest lease
-	RecordedToken    int64 // of the newest lease whose outcome is recorded
-	SentToken        int64 // of the newest lease whose holder said that it sends
-	LeaseMarks       bool  // the holder says when it sends
+	LeaseToken       int64  // of the newest lease
+	RecordedToken    int64  // of the newest lease whose outcome is recorded
+	SentToken        int64  // of the newest lease whose holder said that it sends
+	LeaseMarks       bool   // the holder says when it sends
+	SentDevice       string // under what it was sent: see Via
+	SentKey          string
 	SettledIn        int64 // newest lease for a reconciliation of its team when it was settled
 	LeaseWorker      string
 	LeaseUntil       *time.Time // nil: not leased
@@ -57,6 +59,21 @@ type Lease struct {
 	Charge    Charge
 	Token     int64
 	ExpiresAt time.Time
+}
+
+// Via is under what a charge is sent: the device by which the sink takes it once,
+// "autumn/lock", and the key that it is given, without its round. Zero: its sender
+// does not say.
+type Via struct{ Device, Key string }
+
+func (v Via) check() error {
+	if (v.Device == "") != (v.Key == "") {
+		return fault.Errorf(fault.Invalid, "device and key do not go without each other")
+	}
+	if len(v.Device) > 100 || len(v.Key) > 500 {
+		return fault.Errorf(fault.Invalid, "device is longer than 100 bytes, or key than 500")
+	}
+	return nil
 }
 
 // Outcome is what the sink's answer to an attempt proves.
@@ -184,6 +201,7 @@ func (c Charge) ended(notSent bool) Charge {
 // anew returns the charge as one that was never sent.
 func (c Charge) anew() Charge {
 	c.Unsure, c.SentAttempts, c.FirstSentAt = false, 0, nil
+	c.SentDevice, c.SentKey = "", ""
 	return c
 }
 
@@ -200,8 +218,10 @@ func (c Charge) Take(q LeaseQuery) Charge {
 	return c
 }
 
-// MarkSent returns a leased charge that is about to be sent.
-func (c Charge) MarkSent(now time.Time) (Charge, error) {
+// MarkSent returns a leased charge that is about to be sent. While an attempt may
+// have been applied, what that one was sent under is kept: only under it does the
+// sink know the charge.
+func (c Charge) MarkSent(via Via, now time.Time) (Charge, error) {
 	if !c.LeaseMarks {
 		return c, fault.Errorf(fault.Precondition, "charge %s was leased without marks_sent", c.ChargeID)
 	}
@@ -209,6 +229,9 @@ func (c Charge) MarkSent(now time.Time) (Charge, error) {
 		c.FirstSentAt = &now
 	}
 	c.SentToken = c.LeaseToken
+	if !c.Unsure || c.SentDevice == "" {
+		c.SentDevice, c.SentKey = via.Device, via.Key
+	}
 	return c, nil
 }
 

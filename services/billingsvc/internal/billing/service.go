@@ -14,9 +14,9 @@ type Desk interface {
 	// Settle locks the charge, applies the settlement to it and writes it and
 	// the team's balance. NotFound when there is no such charge.
 	Settle(ctx context.Context, s Settlement, now time.Time) (Charge, error)
-	// MarkSent records that a leased charge is about to be sent. Conflict when
-	// the lease is another's.
-	MarkSent(ctx context.Context, chargeID string, token int64, now time.Time) (Charge, error)
+	// MarkSent records that a leased charge is about to be sent, and under what.
+	// Conflict when the lease is another's.
+	MarkSent(ctx context.Context, chargeID string, token int64, via Via, now time.Time) (Charge, error)
 	// Renew prolongs a lease. Conflict when it is another's, or over.
 	Renew(ctx context.Context, chargeID string, token int64, until time.Time) error
 	// Requeue applies the request to the dead charges that it chooses, and
@@ -51,6 +51,7 @@ type Store interface {
 	History
 	Announcer
 	Reconciler
+	Releaser
 	Till
 }
 
@@ -164,12 +165,15 @@ func checkLease(worker string, limit int, hold time.Duration) error {
 	return nil
 }
 
-// MarkSent records that a leased charge is about to be sent.
-func (s *Service) MarkSent(ctx context.Context, chargeID string, token int64) (Charge, error) {
+// MarkSent records that a leased charge is about to be sent, and under what.
+func (s *Service) MarkSent(ctx context.Context, chargeID string, token int64, via Via) (Charge, error) {
 	if chargeID == "" || token <= 0 {
 		return Charge{}, fault.Errorf(fault.Invalid, "charge_id or lease_token is empty")
 	}
-	return s.store.MarkSent(ctx, chargeID, token, s.now())
+	if err := via.check(); err != nil {
+		return Charge{}, err
+	}
+	return s.store.MarkSent(ctx, chargeID, token, via, s.now())
 }
 
 // Renew prolongs a lease of a charge and returns its new end.

@@ -30,6 +30,7 @@ func chargeOf(c billing.Charge) *billingsvcv1.Charge {
 		FrozenAt: timestamppb.New(c.FrozenAt), FirstSentAt: instant(c.FirstSentAt), DueAt: timestamppb.New(c.DueAt),
 		SettledAt: instant(c.SettledAt), ShortfallNanoUsd: int64(c.ShortfallNanoUSD),
 		SentAttempts: c.SentAttempts, KeyRound: c.KeyRound, Unsure: c.Unsure,
+		SentDevice: c.SentDevice, SentKey: c.SentKey,
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Server) LeaseCharges(ctx context.Context, req *billingsvcv1.LeaseCharge
 
 // MarkSent records that a leased charge is about to be sent.
 func (s *Server) MarkSent(ctx context.Context, req *billingsvcv1.MarkSentRequest) (*billingsvcv1.MarkSentResponse, error) {
-	c, err := s.svc.MarkSent(ctx, req.GetChargeId(), req.GetLeaseToken())
+	c, err := s.svc.MarkSent(ctx, req.GetChargeId(), req.GetLeaseToken(), billing.Via{Device: req.GetDevice(), Key: req.GetKey()})
 	if err != nil {
 		return nil, err
 	}

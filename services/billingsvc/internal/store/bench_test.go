@@ -47,7 +47,7 @@ func (f *flood) Read(_ context.Context, logID, after int64) (billing.Page, error
 	return p, nil
 }
 
-// BenchmarkSync bills 40,000 rows of four logs and a thousand teams a turn:
+// BenchmarkSync bills 40,000 rows of two logs and a thousand teams a turn:
 // events, balances, charges. It prints how many events a second that is.
 func BenchmarkSync(b *testing.B) {
 	bench := newBench(b, 1)

@@ -15,12 +15,12 @@ import (
 
 // chargeColumns are the fields of billing.Charge, of a table named c.
 const chargeColumns = `c.charge_id, c.team_id, c.seq, c.amount_nano_usd, c.carried_nano_usd, c.event_count, c.checksum,
-	c.state, c.unsure, c.attempts, c.sent_attempts, c.sent_token, c.lease_marks, c.key_round, c.settled_in, c.proof, c.last_error, c.frozen_at, c.first_sent_at, c.due_at, c.settled_at,
+	c.state, c.unsure, c.attempts, c.sent_attempts, c.sent_token, c.lease_marks, c.sent_device, c.sent_key, c.key_round, c.settled_in, c.proof, c.last_error, c.frozen_at, c.first_sent_at, c.due_at, c.settled_at,
 	c.shortfall_nano_usd, c.lease_token, c.recorded_token, c.lease_worker, c.lease_until`
 
-// MarkSent records that a leased charge is about to be sent.
-func (s *Store) MarkSent(ctx context.Context, chargeID string, token int64, now time.Time) (billing.Charge, error) {
-	return s.leased(ctx, chargeID, token, func(c billing.Charge) (billing.Charge, error) { return c.MarkSent(now) })
+// MarkSent records that a leased charge is about to be sent, and under what.
+func (s *Store) MarkSent(ctx context.Context, chargeID string, token int64, via billing.Via, now time.Time) (billing.Charge, error) {
+	return s.leased(ctx, chargeID, token, func(c billing.Charge) (billing.Charge, error) { return c.MarkSent(via, now) })
 }
 
 // Renew prolongs a lease.
@@ -164,7 +164,7 @@ func writeAttempts(ctx context.Context, tx pgx.Tx, charges []billing.Charge) err
 				proof = @proof, last_error = @last_error, first_sent_at = @first_sent_at, due_at = @due_at,
 				settled_at = @settled_at, shortfall_nano_usd = @shortfall, lease_token = @lease_token,
 				recorded_token = @recorded_token, sent_token = @sent_token, lease_marks = @lease_marks, settled_in = @settled_in,
-				lease_worker = @lease_worker, lease_until = @lease_until
+				lease_worker = @lease_worker, lease_until = @lease_until, sent_device = @sent_device, sent_key = @sent_key
 			where charge_id = @charge_id`,
 			pgx.StrictNamedArgs{
 				"charge_id": c.ChargeID, "state": c.State, "unsure": c.Unsure, "attempts": c.Attempts,
@@ -172,7 +172,7 @@ func writeAttempts(ctx context.Context, tx pgx.Tx, charges []billing.Charge) err
 				"first_sent_at": c.FirstSentAt, "due_at": c.DueAt, "settled_at": c.SettledAt,
 				"shortfall": int64(c.ShortfallNanoUSD), "lease_token": c.LeaseToken, "recorded_token": c.RecordedToken,
 				"sent_token": c.SentToken, "lease_marks": c.LeaseMarks, "settled_in": c.SettledIn,
-				"lease_worker": c.LeaseWorker, "lease_until": c.LeaseUntil,
+				"lease_worker": c.LeaseWorker, "lease_until": c.LeaseUntil, "sent_device": c.SentDevice, "sent_key": c.SentKey,
 			})
 	}
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {

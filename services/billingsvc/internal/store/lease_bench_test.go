@@ -22,7 +22,7 @@ func BenchmarkLease(b *testing.B) {
 		if err != nil || len(leases) != 1 {
 			b.Fatalf("Lease = %d charges, %v, want 1", len(leases), err)
 		}
-		if _, err := bench.svc.MarkSent(b.Context(), leases[0].Charge.ChargeID, leases[0].Token); err != nil {
+		if _, err := bench.svc.MarkSent(b.Context(), leases[0].Charge.ChargeID, leases[0].Token, billing.Via{Device: "autumn/lock", Key: "key"}); err != nil {
 			b.Fatal(err)
 		}
 		bench.settle(leases[0], billing.Settlement{Outcome: billing.Applied, Proof: "deductions"})

@@ -110,7 +110,7 @@ func TestOnlyWhatWasSentCountsAsAnAttempt(t *testing.T) {
 		t.Errorf("leased again = %+v, want nothing sent", c)
 	}
 	for range 2 {
-		c, err := b.svc.MarkSent(t.Context(), second.Charge.ChargeID, second.Token)
+		c, err := b.svc.MarkSent(t.Context(), second.Charge.ChargeID, second.Token, billing.Via{})
 		if err != nil || c.FirstSentAt == nil || c.SentAttempts != 0 {
 			t.Errorf("MarkSent = %+v, %v, want it sent at an instant", c, err)
 		}
@@ -123,7 +123,7 @@ func TestOnlyWhatWasSentCountsAsAnAttempt(t *testing.T) {
 	if c := third.Charge; c.SentAttempts != 1 || c.State != billing.Ambiguous {
 		t.Errorf("leased after it was sent = %+v, want one attempt, ambiguous", c)
 	}
-	if _, err := b.svc.MarkSent(t.Context(), second.Charge.ChargeID, second.Token); fault.KindOf(err) != fault.Conflict {
+	if _, err := b.svc.MarkSent(t.Context(), second.Charge.ChargeID, second.Token, billing.Via{}); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("MarkSent with the older lease = %v, want Conflict", err)
 	}
 	if _, err := b.svc.Renew(t.Context(), second.Charge.ChargeID, second.Token, time.Minute); fault.KindOf(err) != fault.Conflict {
@@ -201,4 +201,40 @@ func TestChargesHaveLimits(t *testing.T) {
 		t.Errorf("charges (-want +got):\n%s", diff)
 	}
 	b.sound()
+}
+
+// What a charge in doubt was sent under is kept for its next attempt, whoever makes
+// it: under another key or by another device the sink would not know it.
+func TestWhatAChargeInDoubtWasSentUnderIsKept(t *testing.T) {
+	t.Parallel()
+	b := withCharges(t, 1)
+	first, other := billing.Via{Device: "autumn/lock", Key: "one"}, billing.Via{Device: "autumn/idempotency_key", Key: "two"}
+	send := func(via billing.Via, out billing.Settlement) billing.Via {
+		t.Helper()
+		list, err := b.svc.Lease(t.Context(), "worker", 10, time.Minute, true)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("Lease = %v, %v, want one", list, err)
+		}
+		if _, err := b.svc.MarkSent(t.Context(), list[0].Charge.ChargeID, list[0].Token, via); err != nil {
+			t.Fatal(err)
+		}
+		c := b.settle(list[0], out)
+		return billing.Via{Device: c.SentDevice, Key: c.SentKey}
+	}
+	if got := send(other, billing.Settlement{Outcome: billing.NotApplied}); got != other {
+		t.Errorf("after an attempt that was not applied: %+v", got)
+	}
+	if got := send(first, billing.Settlement{Outcome: billing.Unknown}); got != first {
+		t.Errorf("after one that nobody answered: %+v, want what that one was sent under", got)
+	}
+	if got := send(other, billing.Settlement{Outcome: billing.NotApplied}); got != first {
+		t.Errorf("after another while there is a doubt: %+v, want what the doubtful one was sent under", got)
+	}
+	if got := send(other, billing.Settlement{Outcome: billing.NeverApplied}); got != (billing.Via{}) {
+		t.Errorf("after it was verified that none was applied: %+v, want nothing", got)
+	}
+	_, err := b.svc.MarkSent(t.Context(), "charge", 1, billing.Via{Device: "autumn/lock"})
+	if fault.KindOf(err) != fault.Invalid {
+		t.Errorf("MarkSent with a device and no key = %v, want Invalid", err)
+	}
 }

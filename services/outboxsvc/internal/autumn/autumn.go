@@ -15,21 +15,15 @@ package autumn
 import (
 	"context"
 	"net/http"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/credential"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/wire"
 )
 
-const (
-	apiVersion     = "2.3.0"
-	defaultTimeout = 10 * time.Second
-	maxAnswer      = 1 << 20
-)
+const apiVersion = "2.3.0"
 
 // Options say which Autumn is meant.
 type Options struct {
@@ -49,7 +43,8 @@ type Options struct {
 	Concurrency int
 	// Timeout bounds one request. Zero: 10 s, a sixth of a charge's lease.
 	Timeout time.Duration
-	// Dedupe is how Autumn is told to apply a charge once. Nil: Lock.
+	// Dedupe is how Autumn is told to apply a charge once, unless an attempt of it
+	// is in doubt that was told in another way. Nil: Lock.
 	Dedupe Dedupe
 	// TopUpPlan is the one-off plan that a top-up buys credits of. Empty: none
 	// can be bought.
@@ -69,50 +64,39 @@ type Teams interface {
 // Client implements relay.Sink.
 type Client struct {
 	opt  Options
-	key  credential.Source
-	http *http.Client
-
-	// fit is the key that Autumn took and whose environment is the wanted one.
-	fit atomic.Pointer[secret.String]
+	wire *wire.Client
 }
 
 var _ relay.Sink = (*Client)(nil)
 
 // New makes a client.
 func New(opt Options) *Client {
-	opt.URL = strings.TrimSuffix(strings.TrimRight(opt.URL, "/"), "/v1")
-	if opt.Timeout == 0 {
-		opt.Timeout = defaultTimeout
-	}
 	if opt.Dedupe == nil {
 		opt.Dedupe = Lock{}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = opt.Concurrency, opt.Concurrency
-	return &Client{opt: opt, key: credential.Source{Value: opt.Key, File: opt.KeyFile}, http: &http.Client{
-		Transport: transport,
-		Timeout:   opt.Timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // whoever redirects is not Autumn
-		},
-	}}
+	return &Client{opt: opt, wire: wire.New(wire.Options{
+		Vendor: "AUTUMN", URL: opt.URL, Key: credential.Source{Value: opt.Key, File: opt.KeyFile},
+		Header:      http.Header{"X-Api-Version": {apiVersion}, "Accept": {"application/json"}},
+		Concurrency: opt.Concurrency, Timeout: opt.Timeout,
+	})}
 }
 
 // Configured implements relay.Sink.
-func (c *Client) Configured() bool { return !c.key.Current().Empty() }
+func (c *Client) Configured() bool { return c.wire.Configured() }
 
 // Dedupe implements relay.Sink.
-func (c *Client) Dedupe() relay.Dedupe { return c.opt.Dedupe.Kind() }
-
-// chargeKey is the id under which Autumn applies a charge once, for ever the
-// same but for its round. Its scope at Autumn is the account's environment, hence
-// the installation in it.
-func (c *Client) chargeKey(charge relay.Charge) string {
-	key := c.prefix() + "batch:" + charge.ChargeID
-	if charge.KeyRound > 1 {
-		key += ":r" + strconv.Itoa(charge.KeyRound)
+func (c *Client) Dedupe(device string) (relay.Dedupe, bool) {
+	d, ok := byDevice(device)
+	if !ok {
+		return relay.Collapsing, false
 	}
-	return key
+	return d.Kind(), true
+}
+
+// Via implements relay.Sink. The scope of a key at Autumn is the account's
+// environment, hence the installation in it.
+func (c *Client) Via(charge relay.Charge) relay.Via {
+	return relay.Via{Device: c.opt.Dedupe.Device(), Key: c.prefix() + "batch:" + charge.ChargeID}
 }
 
 func (c *Client) prefix() string {

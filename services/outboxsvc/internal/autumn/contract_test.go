@@ -17,14 +17,15 @@ import (
 // contracts are the Autumns that the contract is held against: the simulator
 // always, and a real sandbox when AUTUMN_SANDBOX_KEY is set (AUTUMN_SANDBOX_URL
 // and AUTUMN_SANDBOX_FEATURE say where and what). The sandbox's default plan must
-// grant the feature.
+// grant the feature. AUTUMN_SANDBOX_TOP_UP_PLAN is a one-off plan of it; without, the
+// sandbox is not asked for top-ups.
 func contracts(t *testing.T) map[string]Options {
 	t.Helper()
-	srv := httptest.NewServer(sim.New(sim.Options{DefaultGrant: 100, EventLag: -1}))
+	srv := httptest.NewServer(sim.New(sim.Options{SecretKey: testKey, DefaultGrant: 100, EventLag: -1, TopUpPlan: "top_up"}))
 	t.Cleanup(srv.Close)
-	all := map[string]Options{"simulator": {URL: srv.URL, Key: secret.New(testKey), FeatureID: "credits"}}
+	all := map[string]Options{"simulator": {URL: srv.URL, Key: secret.New(testKey), FeatureID: "credits", TopUpPlan: "top_up"}}
 	if key := os.Getenv("AUTUMN_SANDBOX_KEY"); key != "" {
-		o := Options{URL: os.Getenv("AUTUMN_SANDBOX_URL"), Key: secret.New(key), FeatureID: os.Getenv("AUTUMN_SANDBOX_FEATURE")}
+		o := Options{URL: os.Getenv("AUTUMN_SANDBOX_URL"), Key: secret.New(key), FeatureID: os.Getenv("AUTUMN_SANDBOX_FEATURE"), TopUpPlan: os.Getenv("AUTUMN_SANDBOX_TOP_UP_PLAN")}
 		if o.URL == "" {
 			o.URL = "https://api.useautumn.com"
 		}
@@ -69,6 +70,11 @@ func TestContract(t *testing.T) {
 			if a := lock.Post(t.Context(), ch); a.Status != 409 || a.Code != relay.CodeLockExists {
 				t.Errorf("the same lock: %+v, want 409 %s", a, relay.CodeLockExists)
 			}
+			used, err := lock.Sight(t.Context(), team)
+			if err != nil || used.Used != "0.150001" || used.Granted == "0" || used.Remaining == "0" || used.Since.IsZero() {
+				t.Errorf("Sight = %+v, %v, want 0.150001 used of a grant", used, err)
+			}
+			contractEvents(t, lock, ch)
 			ch.KeyRound = 2
 			if v := relay.Classify(ch, keyed.Post(t.Context(), ch), relay.Claiming); v.Outcome != relay.Applied {
 				t.Errorf("a track under a key: %+v, want it applied", v)
@@ -84,6 +90,76 @@ func TestContract(t *testing.T) {
 			if err != nil || s.Remaining != "0" || s.Signed[0] != '-' {
 				t.Errorf("Sight = %+v, %v, want nothing shown as left and a balance below zero", s, err)
 			}
+			contractRefusals(t, opt, team)
+			if opt.TopUpPlan != "" {
+				contractTopUps(t, lock, opt, team)
+			}
 		})
+	}
+}
+
+// contractEvents: the list of events has what was deducted for a charge, some seconds
+// later, and nothing of another.
+func contractEvents(t *testing.T, c *Client, ch relay.Charge) {
+	t.Helper()
+	ch.FirstSentAt = time.Now()
+	for try := 0; ; try++ {
+		applied, found, err := c.Held(t.Context(), ch)
+		if err == nil && found {
+			if applied != ch.AmountNanoUSD {
+				t.Errorf("the event says %s credits, want %s", applied.Credits(), ch.AmountNanoUSD.Credits())
+			}
+			break
+		}
+		if try == 60 {
+			t.Errorf("Held = %t, %v after a minute, want the event", found, err)
+			break
+		}
+		<-time.After(time.Second) // a list of the sandbox is seconds behind
+	}
+	other := ch
+	other.ChargeID = rand.Text()
+	if _, found, err := c.Held(t.Context(), other); found || err != nil {
+		t.Errorf("Held of a charge that was never sent = %t, %v, want nothing", found, err)
+	}
+}
+
+// contractRefusals: what is wrong is told apart from what is away.
+func contractRefusals(t *testing.T, opt Options, team string) {
+	t.Helper()
+	ch := relay.Charge{ChargeID: rand.Text(), TeamID: team, Seq: 3, AmountNanoUSD: money.Credit, EventCount: 1}
+	wrong := opt
+	wrong.FeatureID = "llm-proxy-contract-no-feature"
+	if v := relay.Classify(ch, New(wrong).Post(t.Context(), ch), relay.Collapsing); v.Outcome != relay.Refused {
+		t.Errorf("an unknown feature: %+v, want it refused", v)
+	}
+	wrong = opt
+	wrong.Key = secret.New("am_sk_test_of_nobody_0123456789")
+	if err := New(wrong).Ready(t.Context()); fault.KindOf(err) != fault.Precondition {
+		t.Errorf("Ready with a wrong key = %v, want Precondition", err)
+	}
+	wrong = opt
+	wrong.Env = "live"
+	if err := New(wrong).Ready(t.Context()); fault.KindOf(err) != fault.Precondition {
+		t.Errorf("Ready in another environment = %v, want Precondition", err)
+	}
+}
+
+// contractTopUps: a customer without a card is not charged, a plan that is not there
+// is refused, and neither leaves an invoice that looks like a purchase.
+func contractTopUps(t *testing.T, c *Client, opt Options, team string) {
+	t.Helper()
+	top := relay.TopUp{TopUpID: rand.Text(), TeamID: team, AmountNanoUSD: 10 * money.Credit, Attempts: 1, FirstSentAt: time.Now()}
+	if p := c.Buy(t.Context(), top); p.Outcome != relay.Declined {
+		t.Errorf("a top-up without a card: %+v, want it declined", p)
+	}
+	opt.TopUpPlan = "llm-proxy-contract-no-plan"
+	top.TopUpID = rand.Text()
+	if p := New(opt).Buy(t.Context(), top); p.Outcome != relay.Rejected {
+		t.Errorf("an unknown plan: %+v, want it refused", p)
+	}
+	top.Unsure, top.LookOnly = true, true
+	if p := c.Buy(t.Context(), top); p.Outcome != relay.Unsure {
+		t.Errorf("a look for an invoice: %+v, want none found", p)
 	}
 }

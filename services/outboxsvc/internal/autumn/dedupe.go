@@ -8,6 +8,8 @@ import (
 
 // Dedupe marks a track so that Autumn applies it once.
 type Dedupe interface {
+	// Device is what billing keeps of it. It never changes.
+	Device() string
 	Mark(key string, body *Track, header http.Header)
 	// Kind is what Autumn makes of a second attempt.
 	Kind() relay.Dedupe
@@ -18,6 +20,9 @@ type Dedupe interface {
 // expires_at, and never beside an Idempotency-Key, whose 409 would hide the
 // lock's.
 type Lock struct{}
+
+// Device implements Dedupe.
+func (Lock) Device() string { return "autumn/lock" }
 
 // Mark implements Dedupe.
 func (Lock) Mark(key string, body *Track, _ http.Header) {
@@ -32,6 +37,9 @@ func (Lock) Kind() relay.Dedupe { return relay.Collapsing }
 // is verified before it is sent again.
 type IdempotencyKey struct{}
 
+// Device implements Dedupe.
+func (IdempotencyKey) Device() string { return "autumn/idempotency_key" }
+
 // Mark implements Dedupe.
 func (IdempotencyKey) Mark(key string, _ *Track, header http.Header) {
 	header.Set("Idempotency-Key", key)
@@ -39,3 +47,13 @@ func (IdempotencyKey) Mark(key string, _ *Track, header http.Header) {
 
 // Kind implements Dedupe.
 func (IdempotencyKey) Kind() relay.Dedupe { return relay.Claiming }
+
+// byDevice finds the way to dedupe that billing kept. Not ok: it is not Autumn's.
+func byDevice(device string) (Dedupe, bool) {
+	for _, d := range []Dedupe{Lock{}, IdempotencyKey{}} {
+		if d.Device() == device {
+			return d, true
+		}
+	}
+	return nil, false
+}

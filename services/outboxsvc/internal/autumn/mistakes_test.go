@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
-	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relaytest"
 	sim "github.com/proliferate-ai/llm-proxy/sim/autumn"
@@ -110,13 +109,6 @@ func TestMistake09AnOutageOfDaysKillsNoCharge(t *testing.T) {
 	d.run(t)
 	if got := d.sim.Applied()["acme"]; got.Calls != 1 || d.book.Charge("c1").State != relaytest.Posted {
 		t.Errorf("applied %+v, charge %+v, want once", got, d.book.Charge("c1"))
-	}
-}
-
-func TestMistake10ACallHasAnEnd(t *testing.T) {
-	t.Parallel()
-	if got := New(Options{URL: "http://localhost", Key: secret.New(testKey)}).http.Timeout; got != 10*time.Second {
-		t.Errorf("a request may take %s, want 10s", got)
 	}
 }
 

@@ -1,10 +1,8 @@
 package autumn
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -50,6 +48,13 @@ const (
 
 // Post implements relay.Sink.
 func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
+	if charge.Via == (relay.Via{}) {
+		charge.Via = c.Via(charge)
+	}
+	dedupe, ok := byDevice(charge.Via.Device)
+	if !ok {
+		return relay.Answer{NeverSent: true, Failure: "the charge has a device that is not Autumn's"}
+	}
 	body := &Track{
 		CustomerID:      charge.TeamID,
 		FeatureID:       c.opt.FeatureID,
@@ -62,7 +67,7 @@ func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 		},
 	}
 	header := http.Header{}
-	c.opt.Dedupe.Mark(c.chargeKey(charge), body, header)
+	dedupe.Mark(charge.Key(), body, header)
 	return c.answer(c.call(ctx, http.MethodPost, "/v1/track", body, func(h http.Header) {
 		for name, values := range header {
 			h[name] = values
@@ -110,18 +115,4 @@ func readBalance(raw json.RawMessage) (has, null bool, remaining string) {
 		return false, false, ""
 	}
 	return true, false, plain(b.Remaining)
-}
-
-// decode reads one JSON object and nothing else.
-func decode(raw []byte, into any) bool {
-	if raw = bytes.TrimSpace(raw); len(raw) == 0 || raw[0] != '{' {
-		return false
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	if err := d.Decode(into); err != nil {
-		return false
-	}
-	_, err := d.Token()
-	return err == io.EOF // Token returns it bare
 }

@@ -60,6 +60,7 @@ func chargeOf(c *billingsvcv1.Charge) relay.Charge {
 		Unsure:   c.GetUnsure() || c.GetState() == billingsvcv1.ChargeState_CHARGE_STATE_AMBIGUOUS,
 		Attempts: int(c.GetAttempts()), KeyRound: int(c.GetKeyRound()), LastError: c.GetLastError(),
 		FrozenAt: timeOf(c.GetFrozenAt()), FirstSentAt: timeOf(c.GetFirstSentAt()),
+		Via: relay.Via{Device: c.GetSentDevice(), Key: c.GetSentKey()},
 	}
 }
 
@@ -79,11 +80,11 @@ func instant(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// MarkSent says that a leased charge is about to be sent.
-func (c *Client) MarkSent(ctx context.Context, chargeID string, token int64) error {
+// MarkSent says that a leased charge is about to be sent, and under what.
+func (c *Client) MarkSent(ctx context.Context, chargeID string, token int64, via relay.Via) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := c.api.MarkSent(ctx, &billingsvcv1.MarkSentRequest{ChargeId: chargeID, LeaseToken: token})
+	_, err := c.api.MarkSent(ctx, &billingsvcv1.MarkSentRequest{ChargeId: chargeID, LeaseToken: token, Device: via.Device, Key: via.Key})
 	if err != nil {
 		return faultOf(err)
 	}
@@ -121,6 +122,26 @@ func short(s string) string {
 		s = s[:maxText]
 	}
 	return strings.ToValidUTF8(s, "")
+}
+
+// InDoubt lists the charges that wait and may have been applied.
+func (c *Client) InDoubt(ctx context.Context) ([]relay.Charge, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var doubt []relay.Charge
+	req := &billingsvcv1.ListChargesRequest{State: billingsvcv1.ChargeState_CHARGE_STATE_AMBIGUOUS, PageSize: 1000}
+	for {
+		resp, err := c.api.ListCharges(ctx, req)
+		if err != nil {
+			return nil, faultOf(err)
+		}
+		for _, ch := range resp.GetCharges() {
+			doubt = append(doubt, chargeOf(ch))
+		}
+		if req.PageToken = resp.GetNextPageToken(); req.PageToken == "" {
+			return doubt, nil
+		}
+	}
 }
 
 // Dead lists dead charges, newest first.

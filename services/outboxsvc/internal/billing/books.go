@@ -43,6 +43,19 @@ func (c *Client) LeaseTeams(ctx context.Context, worker string, teams []string, 
 	return leases, nil
 }
 
+// Release gives back a leased team that could not be read.
+func (c *Client) Release(ctx context.Context, l relay.TeamLease, after time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := c.api.ReleaseReconciliation(ctx, &billingsvcv1.ReleaseReconciliationRequest{
+		TeamId: l.TeamID, LeaseToken: l.Token, RetryAfterMs: after.Milliseconds(),
+	})
+	if err != nil {
+		return faultOf(err)
+	}
+	return nil
+}
+
 // Report reports what was found out of a team.
 func (c *Client) Report(ctx context.Context, r relay.Report) (relay.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -90,8 +90,8 @@ func (m *mortal) dies() bool {
 	return m.rnd.Float64() < m.p
 }
 
-func (m *mortal) MarkSent(ctx context.Context, id string, token int64) error {
-	err := m.Book.MarkSent(ctx, id, token)
+func (m *mortal) MarkSent(ctx context.Context, id string, token int64, via relay.Via) error {
+	err := m.Book.MarkSent(ctx, id, token, via)
 	if err == nil && m.dies() {
 		return errDied
 	}

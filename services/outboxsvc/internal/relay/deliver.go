@@ -21,6 +21,8 @@ const (
 	// lookAgain is how often a pass with posts under way asks what else is due,
 	// so that a slow post of one team delays no other.
 	lookAgain = time.Second
+	// beginAgain is when a team's first charge that found no place has its next turn.
+	beginAgain = 5 * time.Second
 )
 
 // Pass tells what a pass did.
@@ -34,6 +36,7 @@ type pass struct {
 	mu sync.Mutex
 	Pass
 	created map[string]bool // teams that were made customers
+	begins  chan struct{}   // a place for each first charge that is being prepared
 }
 
 // Deliver posts charges until none is due. Each that ends makes room for the
@@ -51,8 +54,11 @@ func (s *Service) Deliver(ctx context.Context) (Pass, error) {
 	case <-ctx.Done():
 		return Pass{}, ctx.Err()
 	}
-	p := &pass{created: map[string]bool{}}
+	p := &pass{created: map[string]bool{}, begins: make(chan struct{}, max(1, s.opt.Concurrency/2))}
 	err := s.deliver(ctx, p)
+	if counted := s.recount(ctx); err == nil {
+		err = counted
+	}
 	s.passed(err)
 	return p.Pass, err
 }
@@ -140,6 +146,7 @@ type turn struct {
 }
 
 func (s *Service) attempt(ctx context.Context, p *pass, l Lease) error {
+	l.Charge.Via = s.via(l.Charge)
 	t := s.try(ctx, p, l)
 	if t.lost {
 		return nil
@@ -167,6 +174,28 @@ func (s *Service) attempt(ctx context.Context, p *pass, l Lease) error {
 	return nil // in a conflict the charge is another worker's now
 }
 
+// via is under what a charge is sent. One that may have been applied goes on under
+// what it was sent under, whatever is configured by now: under another key or by
+// another device the sink would apply it again.
+func (s *Service) via(c Charge) Via {
+	if c.Unsure && c.Via != (Via{}) {
+		return c.Via
+	}
+	return s.sink.Via(c)
+}
+
+// knows says whether the sink has the device that a charge is sent by.
+func (s *Service) knows(c Charge) bool {
+	_, ok := s.sink.Dedupe(c.Via.Device)
+	return ok
+}
+
+// claiming says whether the sink lets go of a charge's key apart from the work.
+func (s *Service) claiming(c Charge) bool {
+	kind, _ := s.sink.Dedupe(c.Via.Device)
+	return kind == Claiming
+}
+
 // try posts a charge, unless there is a reason not to.
 func (s *Service) try(ctx context.Context, p *pass, l Lease) turn {
 	c := l.Charge
@@ -180,18 +209,37 @@ func (s *Service) try(ctx context.Context, p *pass, l Lease) turn {
 		return turn{Verdict: v, wait: s.jitter.wait(c.Attempts, 0), idle: true}
 	case c.AmountNanoUSD <= 0 || c.AmountNanoUSD%money.MicroCredit != 0:
 		return turn{Verdict: Verdict{Outcome: Refused, Error: "not sent: the amount is not whole micro-credits"}, idle: true}
+	case !s.knows(c):
+		v := s.inDoubt(c, handCheckAgain, undecided+"not sent: an attempt by "+c.Via.Device+", which is another sink's, may have been applied: look there for "+c.Via.Key+" and resolve it by hand")
+		return turn{Verdict: v, wait: v.RetryAfter, idle: true}
 	case s.mustVerify(c):
 		v := s.verify(ctx, c, s.doubtSince(c))
 		return turn{Verdict: v, wait: v.RetryAfter, idle: v.Outcome == Unknown}
 	case c.Seq == 1 && !c.Unsure:
-		if err := s.begin(ctx, c); err != nil {
-			return turn{
-				Verdict: Verdict{Outcome: NotApplied, Error: "not sent: the team's balance must be read before its first charge: " + fault.Text(err)},
-				wait:    s.jitter.wait(c.Attempts, 0), idle: true,
-			}
+		if t, ok := s.first(ctx, p, c); !ok {
+			return t
 		}
 	}
 	return s.post(ctx, p, l)
+}
+
+// first prepares a team's first charge, which takes several calls and the slow pace
+// of reads. While half of the places are taken by such, it is put back: teams that
+// begin delay no other. Not ok: the turn says why it cannot be posted yet.
+func (s *Service) first(ctx context.Context, p *pass, c Charge) (t turn, ok bool) {
+	select {
+	case p.begins <- struct{}{}:
+		defer func() { <-p.begins }()
+	default:
+		return turn{Verdict: Verdict{Outcome: NotApplied, Error: "not sent: many teams have their first charge: it waits for its turn"}, wait: beginAgain, idle: true}, false
+	}
+	if err := s.begin(ctx, c); err != nil {
+		return turn{
+			Verdict: Verdict{Outcome: NotApplied, Error: "not sent: the team's balance must be read before its first charge: " + fault.Text(err)},
+			wait:    s.jitter.wait(c.Attempts, 0), idle: true,
+		}, false
+	}
+	return turn{}, true
 }
 
 // begin makes sure that there is a customer and that the books
@@ -217,7 +265,7 @@ func (s *Service) post(ctx context.Context, p *pass, l Lease) turn {
 		return turn{Verdict: Verdict{Outcome: NotApplied, Error: "not sent: " + err.Error()}, idle: true}
 	}
 	began := s.now()
-	err := s.billing.MarkSent(ctx, c.ChargeID, l.Token)
+	err := s.billing.MarkSent(ctx, c.ChargeID, l.Token, c.Via)
 	switch {
 	case fault.KindOf(err) == fault.Conflict:
 		return turn{lost: true}
@@ -228,7 +276,8 @@ func (s *Service) post(ctx context.Context, p *pass, l Lease) turn {
 		return turn{Verdict: Verdict{Outcome: NotApplied, Error: "not sent: billing answered too late for the lease"}}
 	}
 	a := s.sink.Post(ctx, c)
-	v := Classify(c, a, s.sink.Dedupe())
+	kind, _ := s.sink.Dedupe(c.Via.Device)
+	v := Classify(c, a, kind)
 	s.breaker.record(s.now(), c.TeamID, v.Ill)
 	t := turn{Verdict: v, sent: true}
 	switch v.Do {
@@ -248,7 +297,7 @@ func (s *Service) post(ctx context.Context, p *pass, l Lease) turn {
 		}
 	}
 	t.wait = s.jitter.wait(c.Attempts, v.RetryAfter)
-	if t.Outcome == Unknown && s.sink.Dedupe() == Claiming {
+	if t.Outcome == Unknown && kind == Claiming {
 		t.wait = max(t.wait, foundAfter)
 	}
 	return t

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ type sink struct {
 	created  []string
 	notReady error
 	dedupe   relay.Dedupe
+	device   string // it is sent by
 	none     bool
 	noCreate error  // why no customer can be created
 	used     string // the usage that it shows; empty: no balance
@@ -34,7 +36,16 @@ type sink struct {
 
 func (s *sink) Configured() bool            { return !s.none }
 func (s *sink) Ready(context.Context) error { return s.notReady }
-func (s *sink) Dedupe() relay.Dedupe        { return s.dedupe }
+func (s *sink) Via(c relay.Charge) relay.Via {
+	return relay.Via{Device: "sink/" + s.device, Key: "installation" + s.device + ":" + c.ChargeID}
+}
+
+func (s *sink) Dedupe(device string) (relay.Dedupe, bool) {
+	if device == "sink/claiming" {
+		return relay.Claiming, true
+	}
+	return s.dedupe, strings.HasPrefix(device, "sink/")
+}
 
 func (s *sink) Post(_ context.Context, c relay.Charge) relay.Answer {
 	s.mu.Lock()
@@ -279,8 +290,8 @@ type broken struct {
 	mark, settle error
 }
 
-func (b broken) MarkSent(ctx context.Context, id string, token int64) error {
-	return errors.Join(b.Book.MarkSent(ctx, id, token), b.mark)
+func (b broken) MarkSent(ctx context.Context, id string, token int64, via relay.Via) error {
+	return errors.Join(b.Book.MarkSent(ctx, id, token, via), b.mark)
 }
 
 func (b broken) Settle(ctx context.Context, s relay.Settlement) error {

@@ -16,6 +16,8 @@ const (
 	// leased meanwhile, and longer than two reads and a report take.
 	readFor   = 45 * time.Second
 	readsOnce = 8 // balances that are read at once
+	// readAgain is when a team that could not be read is due again at the earliest.
+	readAgain = 30 * time.Second
 )
 
 // Sighting is a team's balance at the sink, in credits, as decimals.
@@ -61,6 +63,9 @@ type Books interface {
 	Nudge(ctx context.Context, teamID, cause string) error
 	LeaseTeams(ctx context.Context, worker string, teams []string, limit int, hold time.Duration) ([]TeamLease, error)
 	Report(ctx context.Context, r Report) (Finding, error)
+	// Release gives back a team that could not be read. It is due again after a
+	// while.
+	Release(ctx context.Context, l TeamLease, after time.Duration) error
 	// Rebased says whether the books of the team's usage began anew since an
 	// instant: with a first report, a cycle or a drift that was accepted.
 	Rebased(ctx context.Context, teamID string, since time.Time) (bool, error)
@@ -155,8 +160,23 @@ func (s *Service) held(ctx context.Context, c Charge) (money.NanoUSD, bool, erro
 	return s.sink.Held(ctx, c)
 }
 
-// report reads a leased team's balance and reports it.
+// report reads a leased team's balance and reports it. When it cannot, the team is
+// given back at once, and the longer nothing can be read the later it is due again:
+// charges do not wait for reads that fail.
 func (s *Service) report(ctx context.Context, l TeamLease, found []string) (Finding, error) {
+	f, err := s.readAndReport(ctx, l, found)
+	if err == nil {
+		s.unread.Store(0)
+		return f, nil
+	}
+	wait := max(readAgain, s.jitter.wait(int(s.unread.Add(1)), 0))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	_ = s.billing.Release(ctx, l, wait) // else the lease ends by itself
+	return f, err
+}
+
+func (s *Service) readAndReport(ctx context.Context, l TeamLease, found []string) (Finding, error) {
 	if err := s.reads.wait(ctx); err != nil {
 		return Finding{}, err
 	}

@@ -8,6 +8,7 @@ package relay
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
@@ -26,6 +27,22 @@ type Charge struct {
 	LastError     string
 	FrozenAt      time.Time
 	FirstSentAt   time.Time // zero: never sent
+	// Via is under what it is sent. Of one that is Unsure it is what billing kept of
+	// the attempt that may have been applied; zero: that is not known.
+	Via Via
+}
+
+// Via is under what a charge is sent: the device by which the sink takes it once,
+// such as "autumn/lock", and the key that the device is given, without its round.
+type Via struct{ Device, Key string }
+
+// Key is the id under which the sink takes the charge once: for ever the same but for
+// its round.
+func (c Charge) Key() string {
+	if c.KeyRound > 1 {
+		return c.Via.Key + ":r" + strconv.Itoa(c.KeyRound)
+	}
+	return c.Via.Key
 }
 
 // Lease is the right to post one charge, once.
@@ -121,11 +138,13 @@ type Pause struct {
 // Charges is the part of billing that owns the charges.
 type Charges interface {
 	Lease(ctx context.Context, worker string, limit int, hold time.Duration) ([]Lease, error)
-	// MarkSent says that the charge is about to be sent. Conflict: the lease is
-	// no longer ours, and it must not be.
-	MarkSent(ctx context.Context, chargeID string, token int64) error
+	// MarkSent says that the charge is about to be sent, and under what. Conflict:
+	// the lease is no longer ours, and it must not be.
+	MarkSent(ctx context.Context, chargeID string, token int64, via Via) error
 	// Settle fails with a Conflict when the lease was taken over meanwhile.
 	Settle(ctx context.Context, s Settlement) error
+	// InDoubt lists the charges that wait and may have been applied.
+	InDoubt(ctx context.Context) ([]Charge, error)
 	Dead(ctx context.Context, q DeadQuery) (charges []DeadCharge, nextPageToken string, err error)
 	Requeue(ctx context.Context, r Requeue) (Requeued, error)
 	Resolve(ctx context.Context, r Resolve) (Resolved, error)
@@ -161,8 +180,13 @@ type Sink interface {
 	// Ready fails when the sink must not be posted to: it refuses us, or is of
 	// another environment than the one that is meant.
 	Ready(ctx context.Context) error
-	Dedupe() Dedupe
-	// Post sends one attempt and never repeats it by itself.
+	// Via is under what a charge is sent of which no attempt is in doubt.
+	Via(c Charge) Via
+	// Dedupe is what the sink makes of a second attempt under a device. Not ok: the
+	// device is another sink's.
+	Dedupe(device string) (kind Dedupe, ok bool)
+	// Post sends one attempt under the charge's Via, or under what the sink says when
+	// it is zero, and never repeats it by itself.
 	Post(ctx context.Context, c Charge) Answer
 	// CreateCustomer makes the team known to the sink, if it is not.
 	CreateCustomer(ctx context.Context, teamID string) error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -51,7 +52,7 @@ type Stats struct {
 	Reconciled, ReadFailures   int64
 	Drifts                     int64
 	TopUpsPaid, TopUpsDeclined int64
-	Undecided                  int64 // charges that only a human can settle
+	Undecided                  int64 // charges that only a human can settle, as billing's books had it after the last pass
 }
 
 // Service relays charges. Its methods may be called at the same time.
@@ -66,12 +67,12 @@ type Service struct {
 	posts   *bucket
 	reads   *bucket
 	breaker breaker
+	unread  atomic.Int64 // balances in a row that could not be read
 
-	mu        sync.Mutex
-	stats     Stats
-	probeAt   time.Time // when a halted sink is asked again
-	doubts    map[string]doubt
-	undecided map[string]bool
+	mu      sync.Mutex
+	stats   Stats
+	probeAt time.Time // when a halted sink is asked again
+	doubts  map[string]doubt
 }
 
 // New makes a service. Without a sink, charges wait.
@@ -90,7 +91,7 @@ func New(billing Billing, sink Sink, opt Options) *Service {
 	}
 	s := &Service{
 		billing: billing, sink: sink, opt: opt, turn: make(chan struct{}, 1), nudged: make(chan struct{}, 1),
-		now: time.Now, jitter: randomJitter, doubts: map[string]doubt{}, undecided: map[string]bool{},
+		now: time.Now, jitter: randomJitter, doubts: map[string]doubt{},
 		stats: Stats{Outcomes: map[Outcome]int64{}},
 	}
 	if opt.Now != nil {
@@ -162,7 +163,6 @@ func (s *Service) Stats() Stats {
 	stats.Outcomes = maps.Clone(s.stats.Outcomes)
 	stats.SinkConfigured = s.configured()
 	stats.BreakerOpenUntil = s.breaker.openUntil(s.now())
-	stats.Undecided = int64(len(s.undecided))
 	return stats
 }
 
@@ -222,14 +222,13 @@ func (s *Service) Requeue(ctx context.Context, r Requeue) (Requeued, error) {
 	return s.billing.Requeue(ctx, r)
 }
 
-// Resolve settles a charge by hand. This process then has no doubt of it any
-// more, and the team is read soon.
+// Resolve settles a charge by hand, and the team is read soon.
 func (s *Service) Resolve(ctx context.Context, r Resolve) (Resolved, error) {
 	done, err := s.billing.Resolve(ctx, r)
 	if err != nil || r.DryRun {
 		return done, err
 	}
-	s.doubtOver(Charge{ChargeID: r.ChargeID})
+	_ = s.recount(ctx) // else the next pass does it
 	select {
 	case s.nudged <- struct{}{}:
 	default: // one is noted already

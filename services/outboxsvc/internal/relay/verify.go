@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +28,9 @@ const (
 	// customerSlack is how much the sink's clock may be ahead of ours, when a
 	// customer is older than a charge that was sent to it.
 	customerSlack = time.Minute
+	// undecided begins the error of a charge in doubt that nothing here can decide,
+	// as things are.
+	undecided = "undecided: "
 	// byHand begins the reason of a dead charge that may have been applied.
 	byHand = "may have been applied: must be verified by hand"
 )
@@ -53,13 +58,41 @@ func (s *Service) doubtOver(c Charge) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.doubts, c.ChargeID)
-	delete(s.undecided, c.ChargeID)
+}
+
+// recount reads from billing which charges are in doubt, since other replicas and
+// humans decide too: counts those that nothing here can decide, and forgets what
+// this process knew of others.
+func (s *Service) recount(ctx context.Context) error {
+	s.mu.Lock()
+	known := slices.Collect(maps.Keys(s.doubts))
+	s.mu.Unlock()
+	charges, err := s.billing.InDoubt(ctx)
+	if err != nil {
+		return fmt.Errorf("count charges in doubt: %w", err)
+	}
+	still, count := map[string]bool{}, int64(0)
+	for _, c := range charges {
+		still[c.ChargeID] = true
+		if strings.HasPrefix(c.LastError, undecided) || clashed(c) {
+			count++
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Undecided = count
+	for _, id := range known {
+		if !still[id] {
+			delete(s.doubts, id)
+		}
+	}
+	return nil
 }
 
 // mustVerify says whether a charge may have been applied and must not simply be
 // sent again.
 func (s *Service) mustVerify(c Charge) bool {
-	return c.Unsure && (s.sink.Dedupe() == Claiming || clashed(c) || s.now().Sub(c.FirstSentAt) > resendWindow)
+	return c.Unsure && (s.claiming(c) || clashed(c) || s.now().Sub(c.FirstSentAt) > resendWindow)
 }
 
 func clashed(c Charge) bool { return strings.HasPrefix(c.LastError, clash) }
@@ -69,7 +102,11 @@ func clashed(c Charge) bool { return strings.HasPrefix(c.LastError, clash) }
 // the sink, compared with billing's books, proves either.
 func (s *Service) verify(ctx context.Context, c Charge, since time.Time) Verdict {
 	if wait := foundAfter - s.now().Sub(since); wait > 0 {
-		return s.inDoubt(c, wait, "an attempt may have been applied; it is verified when the sink has had time")
+		why := "an attempt may have been applied; it is verified when the sink has had time"
+		if strings.HasPrefix(c.LastError, undecided) {
+			why = c.LastError // another replica has looked
+		}
+		return s.inDoubt(c, wait, why)
 	}
 	if applied, held, err := s.held(ctx, c); err == nil && held {
 		return eventProof(c, applied)
@@ -94,9 +131,8 @@ func (s *Service) verify(ctx context.Context, c Charge, since time.Time) Verdict
 		// is something to go on with.
 		_ = s.sink.CreateCustomer(ctx, c.TeamID) // else the next look tries again
 	}
-	s.undecide(c)
 	return s.inDoubt(c, handCheckAgain, fmt.Sprintf(
-		"not verified so far: the sink's events do not have it, and its usage (%s) does not tell", f.Class))
+		undecided+"not verified so far: the sink's events do not have it, and its usage (%s) does not tell", f.Class))
 }
 
 // eventProof is what an event proves that deducted something.
@@ -142,7 +178,7 @@ func (s *Service) absent(ctx context.Context, c Charge, since time.Time) Verdict
 		return undecidable(c, "the sink's events do not have it, and a new cycle or a new beginning of the books hides whether its usage does")
 	}
 	return Verdict{
-		Outcome: NeverApplied, KeyUsedUp: s.sink.Dedupe() == Claiming || clashed(c),
+		Outcome: NeverApplied, KeyUsedUp: s.claiming(c) || clashed(c),
 		Error: "never applied: what the team has used at the sink shows it",
 	}
 }
@@ -163,12 +199,6 @@ func (s *Service) inDoubt(c Charge, wait time.Duration, why string) Verdict {
 		why = c.LastError
 	}
 	return Verdict{Outcome: Unknown, Error: why, RetryAfter: wait}
-}
-
-func (s *Service) undecide(c Charge) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.undecided[c.ChargeID] = true
 }
 
 // look compares what the team has used at the sink with the books, while its

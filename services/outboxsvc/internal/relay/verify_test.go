@@ -219,6 +219,10 @@ func TestADoubtThatTheSinkCannotTellIsCountedUntilItIsResolved(t *testing.T) {
 	if c := st.book.Charge("a"); c.State != relaytest.Ambiguous || s.sent() != 0 || st.Stats().Undecided != 1 {
 		t.Errorf("charge = %s after %d posts, %d undecided, want it in doubt and counted", c.State, s.sent(), st.Stats().Undecided)
 	}
+	other := relay.New(st.book, s, relay.Options{Worker: "other", Concurrency: 1, Now: st.clock.Now})
+	if _, err := other.Deliver(t.Context()); err != nil || other.Stats().Undecided != 1 {
+		t.Errorf("another replica: %v, %d undecided, want 1: it is in the books", err, other.Stats().Undecided)
+	}
 	if _, err := st.Resolve(t.Context(), relay.Resolve{ChargeID: "a", Applied: true, DryRun: true}); err != nil || st.Stats().Undecided != 1 {
 		t.Errorf("a dry run: %v, %d undecided, want 1", err, st.Stats().Undecided)
 	}
@@ -227,5 +231,8 @@ func TestADoubtThatTheSinkCannotTellIsCountedUntilItIsResolved(t *testing.T) {
 	}
 	if c := st.book.Charge("a"); c.State != relaytest.Posted || st.Stats().Undecided != 0 {
 		t.Errorf("resolved = %s, %d undecided, want it posted", c.State, st.Stats().Undecided)
+	}
+	if _, err := other.Deliver(t.Context()); err != nil || other.Stats().Undecided != 0 {
+		t.Errorf("another replica: %v, %d undecided, want none any more", err, other.Stats().Undecided)
 	}
 }

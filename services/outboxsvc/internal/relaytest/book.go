@@ -156,6 +156,9 @@ func (c *Charge) lapse() {
 	c.State = c.waiting()
 }
 
+// anew makes the charge one that was never sent.
+func (c *Charge) anew() { c.Unsure, c.FirstSentAt, c.Via = false, time.Time{}, relay.Via{} }
+
 func (c *Charge) end() { c.recorded, c.until = c.lease, time.Time{} }
 
 func (c *Charge) waiting() State {
@@ -165,8 +168,8 @@ func (c *Charge) waiting() State {
 	return Pending
 }
 
-// MarkSent notes that a leased charge is about to be sent.
-func (b *Book) MarkSent(_ context.Context, id string, token int64) error {
+// MarkSent notes that a leased charge is about to be sent, and under what.
+func (b *Book) MarkSent(_ context.Context, id string, token int64, via relay.Via) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.find(id)
@@ -177,6 +180,9 @@ func (b *Book) MarkSent(_ context.Context, id string, token int64) error {
 		c.FirstSentAt = b.Now().Add(time.Millisecond) // after what was read before it was sent
 	}
 	c.marked = token
+	if !c.Unsure || c.Via.Device == "" {
+		c.Via = via
+	}
 	c.Sends++
 	return nil
 }
@@ -216,7 +222,8 @@ func (b *Book) Settle(_ context.Context, s relay.Settlement) error {
 	case relay.Refused:
 		c.State = Dead
 	case relay.NeverApplied:
-		c.Unsure, c.FirstSentAt, c.State = false, time.Time{}, Pending
+		c.anew()
+		c.State = Pending
 	}
 	return nil
 }
@@ -226,6 +233,19 @@ func (b *Book) post(c *Charge, proof string) {
 	t := b.team(c.TeamID)
 	c.State, c.Proof, c.settledIn, c.settledAt = Posted, proof, t.token, b.Now()
 	t.posted += c.applied()
+}
+
+// InDoubt lists the charges that wait and may have been applied.
+func (b *Book) InDoubt(context.Context) ([]relay.Charge, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var doubt []relay.Charge
+	for _, c := range b.charges {
+		if c.State == Ambiguous {
+			doubt = append(doubt, c.Charge)
+		}
+	}
+	return doubt, nil
 }
 
 // Dead lists dead charges.
@@ -254,7 +274,8 @@ func (b *Book) Requeue(_ context.Context, r relay.Requeue) (relay.Requeued, erro
 		done.ChargeIDs = append(done.ChargeIDs, c.ChargeID)
 		if !r.DryRun {
 			if r.Verified {
-				c.Unsure, c.FirstSentAt, c.LastError = false, time.Time{}, ""
+				c.anew()
+				c.LastError = ""
 			}
 			c.State, c.DueAt = c.waiting(), b.Now()
 		}
@@ -277,7 +298,8 @@ func (b *Book) Resolve(_ context.Context, r relay.Resolve) (relay.Resolved, erro
 	c.LastError = ""
 	switch {
 	case !r.Applied:
-		c.Unsure, c.FirstSentAt, c.State, c.DueAt = false, time.Time{}, Pending, b.Now()
+		c.anew()
+		c.State, c.DueAt = Pending, b.Now()
 		if r.NewKey {
 			c.KeyRound++
 		}

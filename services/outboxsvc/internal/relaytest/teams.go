@@ -66,6 +66,22 @@ func (b *Book) LeaseTeams(_ context.Context, _ string, teams []string, limit int
 	return leases, nil
 }
 
+// Release gives back a team that could not be read.
+func (b *Book) Release(_ context.Context, l relay.TeamLease, after time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.team(l.TeamID)
+	if t.token != l.Token || t.reported == l.Token {
+		return fault.Errorf(fault.Conflict, "team %s is no longer leased to the caller", l.TeamID)
+	}
+	t.token++
+	t.until = time.Time{}
+	if due := b.Now().Add(after); due.After(t.due) {
+		t.due = due
+	}
+	return nil
+}
+
 // Rebased says whether a team's books began anew since an instant.
 func (b *Book) Rebased(_ context.Context, id string, since time.Time) (bool, error) {
 	b.mu.Lock()

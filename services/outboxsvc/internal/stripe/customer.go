@@ -62,8 +62,8 @@ func (c *Client) CreateCustomer(ctx context.Context, teamID string) error {
 	var made struct {
 		ID string `json:"id"`
 	}
-	r := c.call(ctx, http.MethodPost, "/v1/customers", url.Values{"name": {name}, "metadata[team_id]": {teamID}}, func(h http.Header) {
-		h.Set("Idempotency-Key", "llm-proxy:"+c.opt.InstallationID+":customer:"+teamID)
+	r := c.call(ctx, http.MethodPost, "/v1/customers", url.Values{"name": {name}, "metadata[team_id]": {teamID}}, http.Header{
+		"Idempotency-Key": {"llm-proxy:" + c.opt.InstallationID + ":customer:" + teamID},
 	})
 	if err := c.judge(r, &made); err != nil {
 		return err

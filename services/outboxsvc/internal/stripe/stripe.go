@@ -24,7 +24,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -32,12 +31,11 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/credential"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/wire"
 )
 
 const (
-	apiVersion     = "2025-04-30.basil"
-	defaultTimeout = 10 * time.Second
-	maxAnswer      = 1 << 20
+	apiVersion = "2025-04-30.basil"
 	// oldest is a day less than what Stripe takes.
 	oldest = 34 * 24 * time.Hour
 )
@@ -64,10 +62,7 @@ type Options struct {
 // Client implements relay.Sink.
 type Client struct {
 	opt  Options
-	key  credential.Source
-	http *http.Client
-	// fit is the key whose account was seen to have the meter.
-	fit atomic.Pointer[secret.String]
+	wire *wire.Client
 
 	mu        sync.Mutex
 	customers map[string]string // by team
@@ -77,36 +72,33 @@ var _ relay.Sink = (*Client)(nil)
 
 // New makes a client.
 func New(opt Options) *Client {
-	opt.URL = strings.TrimSuffix(strings.TrimRight(opt.URL, "/"), "/v1")
-	if opt.Timeout == 0 {
-		opt.Timeout = defaultTimeout
-	}
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = opt.Concurrency, opt.Concurrency
-	return &Client{
-		opt: opt, key: credential.Source{Value: opt.Key, File: opt.KeyFile}, customers: map[string]string{},
-		http: &http.Client{Transport: transport, Timeout: opt.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}},
-	}
+	return &Client{opt: opt, customers: map[string]string{}, wire: wire.New(wire.Options{
+		Vendor: "STRIPE", URL: opt.URL, Key: credential.Source{Value: opt.Key, File: opt.KeyFile},
+		Header:      http.Header{"Stripe-Version": {apiVersion}},
+		Concurrency: opt.Concurrency, Timeout: opt.Timeout,
+	})}
 }
 
 // Configured implements relay.Sink.
-func (c *Client) Configured() bool { return !c.key.Current().Empty() }
+func (c *Client) Configured() bool { return c.wire.Configured() }
+
+// device is what billing keeps of the way in which Stripe takes an event once.
+const device = "stripe/identifier"
 
 // Dedupe implements relay.Sink.
-func (c *Client) Dedupe() relay.Dedupe { return relay.Collapsing }
+func (c *Client) Dedupe(d string) (relay.Dedupe, bool) { return relay.Collapsing, d == device }
 
 // Ready implements relay.Sink: the key must be of the wanted mode, and its
 // account must have the meter, active and summing up.
 func (c *Client) Ready(ctx context.Context) error {
-	key := c.key.Current()
-	if fit := c.fit.Load(); fit != nil && *fit == key {
-		return nil
-	}
+	return c.wire.Once(func() error { return c.check(ctx) })
+}
+
+// check looks through the account's meters.
+func (c *Client) check(ctx context.Context) error {
 	var list struct {
 		Data []struct {
 			EventName   string `json:"event_name"`
@@ -127,30 +119,33 @@ func (c *Client) Ready(ctx context.Context) error {
 		case m.Aggregation.Formula != "sum":
 			return fault.Errorf(fault.Precondition, "Stripe's meter of %s does not sum up", c.opt.EventName)
 		default:
-			c.fit.Store(&key)
 			return nil
 		}
 	}
 	return fault.Errorf(fault.Precondition, "Stripe has no active meter with the event name %s", c.opt.EventName)
 }
 
-// identifier is the id under which Stripe takes a charge once: at most 100
-// characters, and ours may be longer.
-func (c *Client) identifier(charge relay.Charge) string {
+// Via implements relay.Sink.
+func (c *Client) Via(charge relay.Charge) relay.Via {
 	mode := "test"
 	if c.opt.Livemode {
 		mode = "live"
 	}
-	key := "llm-proxy:" + mode + ":" + c.opt.InstallationID + ":batch:" + charge.ChargeID
-	if charge.KeyRound > 1 {
-		key += ":r" + strconv.Itoa(charge.KeyRound)
-	}
-	sum := sha256.Sum256([]byte(key))
+	return relay.Via{Device: device, Key: "llm-proxy:" + mode + ":" + c.opt.InstallationID + ":batch:" + charge.ChargeID}
+}
+
+// identifier is the id under which Stripe takes a charge once: at most 100
+// characters, and ours may be longer.
+func identifier(charge relay.Charge) string {
+	sum := sha256.Sum256([]byte(charge.Key()))
 	return "llmproxy_" + hex.EncodeToString(sum[:])
 }
 
 // Post implements relay.Sink.
 func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
+	if charge.Via == (relay.Via{}) {
+		charge.Via = c.Via(charge)
+	}
 	customer, err := c.customer(ctx, charge.TeamID)
 	switch {
 	case fault.KindOf(err) == fault.NotFound:
@@ -166,15 +161,15 @@ func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 		at = earliest // it is billed late, which is better than never
 	}
 	return c.answer(c.call(ctx, http.MethodPost, "/v1/billing/meter_events", url.Values{
-		"event_name": {c.opt.EventName}, "identifier": {c.identifier(charge)}, "timestamp": {strconv.FormatInt(at.Unix(), 10)},
+		"event_name": {c.opt.EventName}, "identifier": {identifier(charge)}, "timestamp": {strconv.FormatInt(at.Unix(), 10)},
 		"payload[stripe_customer_id]": {customer}, "payload[value]": {micro},
 	}, nil), micro)
 }
 
 // answer reads what came back of a meter event. Stripe says what it took: the
 // value is in it.
-func (c *Client) answer(r response, micro string) relay.Answer {
-	a := relay.Answer{Failure: r.failure, NeverSent: r.neverSent, Status: r.status, RetryAfter: r.retryAfter, Feature: c.opt.EventName}
+func (c *Client) answer(r wire.Response, micro string) relay.Answer {
+	a := relay.Answer{Failure: r.Failure, NeverSent: r.NeverSent, Status: r.Status, RetryAfter: r.RetryAfter, Feature: c.opt.EventName}
 	if a.Failure != "" {
 		return a
 	}
@@ -183,16 +178,16 @@ func (c *Client) answer(r response, micro string) relay.Answer {
 		Object  string            `json:"object"`
 		Payload map[string]string `json:"payload"`
 	}
-	if !decode(r.body, &body) {
+	if !wire.Decode(r.Body, &body) {
 		a.Foreign = true
 		return a
 	}
-	a.Code, a.Message = c.clean(body.Error.name()), c.clean(body.Error.Message)
+	a.Code, a.Message = c.wire.Clean(body.Error.name()), c.wire.Clean(body.Error.Message)
 	switch {
-	case r.status == http.StatusOK && body.Object == "billing.meter_event" && body.Payload["value"] == micro:
+	case r.Status == http.StatusOK && body.Object == "billing.meter_event" && body.Payload["value"] == micro:
 		n, err := strconv.ParseInt(micro, 10, 64)
 		a.Says, a.HasBalance, a.Deducted = err == nil, true, n
-	case r.status == http.StatusBadRequest && strings.Contains(body.Error.Message, "already exists with identifier"):
+	case r.Status == http.StatusBadRequest && strings.Contains(body.Error.Message, "already exists with identifier"):
 		a.Status, a.Code = http.StatusConflict, relay.CodeLockExists
 	}
 	return a
@@ -218,19 +213,19 @@ func (c *Client) read(ctx context.Context, path string, into any) error {
 	return c.judge(c.call(ctx, http.MethodGet, path, nil, nil), into)
 }
 
-func (c *Client) judge(r response, into any) error {
-	if r.failure != "" {
-		return fault.Errorf(fault.Unavailable, "Stripe does not answer: %s", r.failure)
+func (c *Client) judge(r wire.Response, into any) error {
+	if r.Failure != "" {
+		return fault.Errorf(fault.Unavailable, "Stripe does not answer: %s", r.Failure)
 	}
 	var body errorBody
-	if !decode(r.body, &body) {
-		return fault.Errorf(fault.Unavailable, "Stripe answered %d and a body that is not its own", r.status)
+	if !wire.Decode(r.Body, &body) {
+		return fault.Errorf(fault.Unavailable, "Stripe answered %d and a body that is not its own", r.Status)
 	}
-	what := c.clean(fmt.Sprintf("%d %s", r.status, body.Error.name()))
+	what := c.wire.Clean(fmt.Sprintf("%d %s", r.Status, body.Error.name()))
 	switch {
-	case r.status == http.StatusOK && decode(r.body, into):
+	case r.Status == http.StatusOK && wire.Decode(r.Body, into):
 		return nil
-	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
+	case r.Status == http.StatusUnauthorized, r.Status == http.StatusForbidden:
 		return fault.Errorf(fault.Precondition, "Stripe refuses STRIPE_API_KEY: %s", what)
 	}
 	return fault.Errorf(fault.Unavailable, "Stripe answered %s", what)

@@ -82,20 +82,20 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sim.Options{})
 	c := relay.Charge{ChargeID: "c1", TeamID: "acme", AmountNanoUSD: money.Credit, FrozenAt: s.clock.Now().Add(-100 * 24 * time.Hour)}
-	if v := relay.Classify(c, s.Post(t.Context(), c), s.Dedupe()); v.Do != relay.CreateCustomer {
+	if v := relay.Classify(c, s.Post(t.Context(), c), relay.Collapsing); v.Do != relay.CreateCustomer {
 		t.Errorf("without a customer: %+v", v)
 	}
 	if err := s.CreateCustomer(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	if v := relay.Classify(c, s.Post(t.Context(), c), s.Dedupe()); v.Outcome != relay.Applied {
+	if v := relay.Classify(c, s.Post(t.Context(), c), relay.Collapsing); v.Outcome != relay.Applied {
 		t.Errorf("an event older than 35 days: %+v, want it metered today", v)
 	}
-	if v := relay.Classify(c, s.Post(t.Context(), c), s.Dedupe()); v.Outcome != relay.Unknown || v.Do != relay.Verify {
+	if v := relay.Classify(c, s.Post(t.Context(), c), relay.Collapsing); v.Outcome != relay.Unknown || v.Do != relay.Verify {
 		t.Errorf("a duplicate of an attempt that was never sent: %+v, want no proof", v)
 	}
 	c.Unsure = true
-	if v := relay.Classify(c, s.Post(t.Context(), c), s.Dedupe()); v.Outcome != relay.Applied || v.Proof != relay.ProofLock {
+	if v := relay.Classify(c, s.Post(t.Context(), c), relay.Collapsing); v.Outcome != relay.Applied || v.Proof != relay.ProofLock {
 		t.Errorf("a duplicate of an attempt in doubt: %+v, want it applied", v)
 	}
 	if got := s.sim.Applied()[s.sim.CustomerOf("acme")]; got.Value != 1_000_000 || got.Events != 1 {

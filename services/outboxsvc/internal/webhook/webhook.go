@@ -174,7 +174,8 @@ func read(body []byte) (kind, team string) {
 }
 
 // first notes an id and says whether it is new. Ids are forgotten when their
-// webhook would be too old anyway.
+// webhook would be too old anyway, but for one that Svix sends again much later, under
+// a signature of then: its team is read once more.
 func (h *Handler) first(id string, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

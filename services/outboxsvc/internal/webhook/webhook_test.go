@@ -141,3 +141,71 @@ func TestASecretIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// What Svix sends again, because we could not take it or our answer was lost, is the
+// same message: its team is nudged once.
+func TestAWebhookThatComesAgainIsTheSameMessage(t *testing.T) {
+	t.Parallel()
+	now := noon
+	vendor := sim.New(sim.Options{Now: func() time.Time { return now }})
+	s := newStand(t)
+	s.opt.Now = func() time.Time { return now }
+	lost := false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if lost { // on its way back
+			s.ServeHTTP(httptest.NewRecorder(), r)
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	if err := vendor.SendWebhooks(srv.URL+Path, hookSecret); err != nil {
+		t.Fatal(err)
+	}
+	vendor.Grant("acme", sim.Credits(5))
+	for _, step := range []struct {
+		name   string
+		after  time.Duration
+		fail   error
+		lost   bool
+		status int
+	}{
+		{"billing is away", 0, errors.New("away"), false, 503},
+		{"our answer is lost", 5 * time.Second, nil, true, 502},
+		{"it comes once more", 5 * time.Minute, nil, false, 204},
+	} {
+		now = now.Add(step.after)
+		s.fail, lost = step.fail, step.lost
+		if got := vendor.DeliverWebhooks(t.Context(), nil); len(got) != 1 || got[0] != step.status {
+			t.Errorf("%s: delivered with %v, want %d", step.name, got, step.status)
+		}
+	}
+	if diff := cmp.Diff([]string{"acme webhook billing.updated"}, s.nudged); diff != "" {
+		t.Errorf("nudged (-want +got):\n%s", diff)
+	}
+}
+
+// The example of Svix's documentation is signed by the same rule as ours and the
+// simulator's: what is wrong with it is only that it names no customer.
+func TestSvixsOwnExampleIsSignedRight(t *testing.T) {
+	t.Parallel()
+	const id, text, signature = "msg_p5jXN8AQM9LWM0D4loKWxJek", `{"test": 2432232314}`, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+	at := time.Unix(1614265330, 0)
+	key, err := Key(secret.New(hookSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sim.SignWebhook(key, sim.Webhook{ID: id, Body: []byte(text)}, at).Get("svix-signature"); got != signature {
+		t.Errorf("the simulator signs %s, want %s", got, signature)
+	}
+	s := newStand(t)
+	s.opt.Now = func() time.Time { return at }
+	given := func(h http.Header) { h.Set("svix-signature", signature) }
+	if got := s.send(t, id, text, hookSecret, at, given); got != 400 {
+		t.Errorf("the example is answered with %d, want 400: it names no customer", got)
+	}
+	if got := s.send(t, id, text+" ", hookSecret, at, given); got != 401 {
+		t.Errorf("another body under its signature is answered with %d, want 401", got)
+	}
+}
