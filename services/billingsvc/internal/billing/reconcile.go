@@ -102,8 +102,7 @@ type Reconciler interface {
 	// now. Conflict when the lease is another's.
 	Reported(ctx context.Context, r Report, now time.Time, decide func(Standing) Verdict) (Reconciliation, Balance, error)
 	// AcceptDrift locks a team and begins its books with its newest
-	// reconciliation, as decide says. Conflict when that is not the one named, or the
-	// team is being read anew.
+	// reconciliation, as decide says. Conflict when that is not the one named.
 	AcceptDrift(ctx context.Context, teamID, reconciliationID string, op Operation, decide func(Standing, Reconciliation) Verdict) (Balance, error)
 }
 

@@ -278,12 +278,14 @@ func (s *Store) AcceptDrift(ctx context.Context, teamID, reconciliationID string
 		switch {
 		case errors.Is(err, pgx.ErrNoRows) || err == nil && rec.ReconciliationID != reconciliationID:
 			return fault.Errorf(fault.Conflict, "%s is not the newest reconciliation of team %s", reconciliationID, teamID)
-		case err == nil && rec.LeaseToken != p.ReconcileToken:
-			return fault.Errorf(fault.Conflict, "team %s is being read anew; look at what comes of that", teamID)
 		case err != nil:
 			return fmt.Errorf("find reconciliation: %w", err)
 		case rec.Fixed || rec.Class == billing.ClassNoBalance:
 			return fault.Errorf(fault.Precondition, "reconciliation %s left no drift to accept", reconciliationID)
+		}
+		late := pgx.StrictNamedArgs{"team_id": teamID, "token": rec.LeaseToken, "base": p.BaseDoubt}
+		if st.Late, err = settled(ctx, tx, `c.settled_in >= @token`, late); err != nil { // since that reading began
+			return err
 		}
 		v := decide(st, rec)
 		b = v.Balance
