@@ -25,11 +25,11 @@ func (c *Client) confirm(ctx context.Context, k *proxy.Key, revision int64) erro
 	is, err := c.ask(ctx, k.Token)
 	switch {
 	case fault.KindOf(err) == fault.Unauthenticated:
-		c.runs.Stop([]string{k.KeyID}, nil, revision, proxy.Revoked)
+		c.runs.End([]string{k.KeyID}, nil, revision, proxy.Revoked)
 	case err != nil:
 		return err
 	case !is.Gate.Open():
-		c.runs.Stop(nil, []string{k.TeamID}, revision, is.Gate.Status)
+		c.runs.End(nil, []string{k.TeamID}, revision, is.Gate.Status)
 	default:
 		c.remember(k.Token, is)
 	}
@@ -62,10 +62,10 @@ func (c *Client) lookAfter(ctx context.Context) {
 		switch {
 		case reachable || ctx.Err() != nil:
 		case !k.ExpiresAt.IsZero() && !c.now().Before(k.ExpiresAt):
-			c.runs.Stop([]string{k.KeyID}, nil, c.seen(), proxy.Revoked)
+			c.runs.End([]string{k.KeyID}, nil, c.seen(), proxy.Revoked)
 		case c.blind() && !c.within(k.Token):
 			// It may come again as soon as keysvc can say.
-			c.runs.Stop([]string{k.KeyID}, nil, 0, proxy.Unverified)
+			c.runs.End([]string{k.KeyID}, nil, 0, proxy.Unverified)
 		}
 	}
 }

@@ -67,8 +67,10 @@ const maxKeys = 200_000
 
 // Running is what the client ends when a key or team was stopped.
 type Running interface {
-	// Stop ends the requests of keys and teams that were stopped at a revision.
+	// Stop ends the requests of keys and teams that were stopped at a revision and
+	// whose key was verified before it; End ends all of them.
 	Stop(keyIDs, teamIDs []string, revision int64, reason string)
+	End(keyIDs, teamIDs []string, revision int64, reason string)
 	// From tells that the watch begins anew at a revision: what was verified
 	// before it may not begin any more. It returns the keys of what has begun.
 	From(revision int64) []*proxy.Key

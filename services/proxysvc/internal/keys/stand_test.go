@@ -111,6 +111,11 @@ func (s *stand) Stop(keyIDs, teamIDs []string, revision int64, reason string) {
 	s.stops <- stopped{keyIDs, teamIDs, revision, reason}
 }
 
+// End implements Running.
+func (s *stand) End(keyIDs, teamIDs []string, revision int64, reason string) {
+	s.Stop(keyIDs, teamIDs, revision, reason)
+}
+
 // runs makes requests run with the keys.
 func (s *stand) runs(keys ...*proxy.Key) {
 	s.mu.Lock()

@@ -60,8 +60,19 @@ func (r *Running) Add(k *Key, cancel context.CancelCauseFunc) (remove func(), er
 // not in use any more.
 const maxStops = 100_000
 
-// Stop ends the requests of keys and teams that were stopped at a revision.
+// Stop ends the requests of keys and teams that were stopped at a revision, but for
+// those whose key was verified after it, such as with the new secret of a key that was
+// rotated: they may be faster than the watch.
 func (r *Running) Stop(keyIDs, teamIDs []string, revision int64, reason string) {
+	r.end(keyIDs, teamIDs, revision, reason, func(k *Key) bool { return k.Revision < revision })
+}
+
+// End is Stop for all that runs, whenever its key was verified.
+func (r *Running) End(keyIDs, teamIDs []string, revision int64, reason string) {
+	r.end(keyIDs, teamIDs, revision, reason, func(*Key) bool { return true })
+}
+
+func (r *Running) end(keyIDs, teamIDs []string, revision int64, reason string, which func(*Key) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.stops) > maxStops {
@@ -79,7 +90,7 @@ func (r *Running) Stop(keyIDs, teamIDs []string, revision int64, reason string) 
 		}
 	}
 	for _, run := range r.runs {
-		if keys[run.key.KeyID] || run.key.TeamID != "" && teams[run.key.TeamID] {
+		if (keys[run.key.KeyID] || run.key.TeamID != "" && teams[run.key.TeamID]) && which(run.key) {
 			run.cancel(&StopError{Reason: reason})
 		}
 	}

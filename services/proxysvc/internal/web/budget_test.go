@@ -45,7 +45,7 @@ func TestBudgets(t *testing.T) {
 		if text := read(t, second); second.StatusCode != 429 || second.Header.Get("Retry-After") == "" || !strings.Contains(text, "held") {
 			t.Errorf("%d %s", second.StatusCode, text)
 		}
-		s.running.Stop([]string{"key_1"}, nil, 0, "blocked")
+		s.running.End([]string{"key_1"}, nil, 0, "blocked")
 		read(t, first)
 		s.row()
 		third := s.post(body(true, ""))

@@ -1,0 +1,46 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// TestAStopEndsWhatWasVerifiedBeforeIt rotates a key: what runs with the old secret ends,
+// what runs with the new one goes on, and what was verified before and comes late is
+// refused.
+func TestAStopEndsWhatWasVerifiedBeforeIt(t *testing.T) {
+	t.Parallel()
+	r := NewRunning(false)
+	run := func(k Key) (context.Context, *Error) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := r.Add(&k, cancel)
+		return ctx, err
+	}
+	before, err := run(Key{KeyID: "k", TeamID: "t", Token: "old", Revision: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := run(Key{KeyID: "k", TeamID: "t", Token: "new", Revision: 7}) // it was faster than the watch
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Stop([]string{"k"}, nil, 7, Revoked)
+	if stop, ok := errors.AsType[*StopError](context.Cause(before)); !ok || stop.Reason != Revoked {
+		t.Errorf("with the old secret: %v, want it stopped", context.Cause(before))
+	}
+	if after.Err() != nil {
+		t.Errorf("with the new secret: %v, want it to go on", context.Cause(after))
+	}
+	if _, err := run(Key{KeyID: "k", TeamID: "t", Token: "old", Revision: 6}); err == nil {
+		t.Error("late with the old secret: let in")
+	}
+	r.Stop(nil, []string{"t"}, 7, "suspended")
+	if after.Err() != nil {
+		t.Errorf("verified when its team was stopped already: %v, want it to go on", context.Cause(after))
+	}
+	r.End(nil, []string{"t"}, 7, "suspended")
+	if stop, ok := errors.AsType[*StopError](context.Cause(after)); !ok || stop.Reason != "suspended" {
+		t.Errorf("ended: %v, want it stopped", context.Cause(after))
+	}
+}
