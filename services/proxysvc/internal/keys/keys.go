@@ -5,7 +5,6 @@ package keys
 
 import (
 	"context"
-	"maps"
 	"sync"
 	"time"
 
@@ -52,6 +51,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	byToken  map[string]entry
+	changes  changes              // of which byToken may have older ones still
 	unknown  map[string]time.Time // tokens that are no key, and when that was said
 	revision int64                // newest one that the watch has shown
 	alive    time.Time            // last sign of life of the watch
@@ -139,7 +139,7 @@ func (c *Client) known(token string) (e entry, trusted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	trusted = c.now().Sub(c.alive) < c.set.Trust
-	if e, ok := c.byToken[token]; ok {
+	if e, ok := c.byToken[token]; ok && !c.changes.stale(e.key) {
 		return e, trusted
 	}
 	if at, ok := c.unknown[token]; ok {
@@ -277,22 +277,12 @@ func (c *Client) apply(m *keysv1.WatchKeysResponse, fresh bool) {
 // advance forgets and moves on in one step, so that remember sees either the old
 // revision, and what it keeps is forgotten here, or the new one.
 func (c *Client) advance(m *keysv1.WatchKeysResponse, fresh bool) {
-	keys, teams := setOf(m.GetKeyIds()), setOf(m.GetTeamIds())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if fresh || len(keys)+len(teams) > 0 {
-		maps.DeleteFunc(c.byToken, func(_ string, e entry) bool {
-			return fresh || keys[e.key.KeyID] || e.key.TeamID != "" && teams[e.key.TeamID]
-		})
+	if fresh || len(m.GetKeyIds())+len(m.GetTeamIds()) > 0 {
+		c.changes.add(m)
+		c.changes.sweep(c.byToken, fresh)
 		clear(c.unknown)
 	}
 	c.revision, c.alive = max(c.revision, m.GetRevision()), c.now()
-}
-
-func setOf(ids []string) map[string]bool {
-	set := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		set[id] = true
-	}
-	return set
 }
