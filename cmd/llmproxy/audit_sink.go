@@ -163,8 +163,8 @@ func (a *auditor) readAll(ctx context.Context, teams []string) (map[string]*outb
 				return found, err
 			}
 			for _, r := range resp.GetReconciliations() {
-				// Who could not be read stays leased for a while: the first error
-				// says why.
+				// The first error of a team says why it could not be read: that of
+				// another look may only be that somebody else reads it.
 				if old := found[r.GetTeamId()]; old.GetError() == "" || r.GetError() == "" {
 					found[r.GetTeamId()] = r
 				}

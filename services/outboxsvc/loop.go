@@ -10,21 +10,29 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
 )
 
-// Run delivers at once and then at every tick until ctx ends. Charges that a
-// failed pass did not settle stay due.
-func (l *loop) Run(ctx context.Context, svc *relay.Service, interval time.Duration) error {
+// every runs f at once, then at every tick and whenever it is woken, until ctx ends.
+// What a pass did not do stays due.
+func every(ctx context.Context, interval time.Duration, woken <-chan struct{}, f func()) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		start := time.Now()
-		p, err := svc.Deliver(ctx)
-		l.delivered(ctx, p, err, time.Since(start))
+		f()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-woken:
 		}
 	}
+}
+
+// Run delivers charges until ctx ends.
+func (l *loop) Run(ctx context.Context, svc *relay.Service, interval time.Duration) error {
+	return every(ctx, interval, nil, func() {
+		start := time.Now()
+		p, err := svc.Deliver(ctx)
+		l.delivered(ctx, p, err, time.Since(start))
+	})
 }
 
 func (l *loop) delivered(ctx context.Context, p relay.Pass, err error, took time.Duration) {
@@ -34,37 +42,21 @@ func (l *loop) delivered(ctx context.Context, p relay.Pass, err error, took time
 	l.failed(ctx, "deliver", err)
 }
 
-// RunTopUps asks for the top-ups that are wanted, at once and then at every tick
-// until ctx ends. A purchase may take long, and nobody's reading waits for it.
+// RunTopUps asks for the top-ups that are wanted. A purchase may take long, and
+// nobody's reading waits for it.
 func (l *loop) RunTopUps(ctx context.Context, svc *relay.Service, interval time.Duration) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
+	return every(ctx, interval, nil, func() {
 		_, err := svc.TopUpAll(ctx)
 		l.failed(ctx, "top_up", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	})
 }
 
-// RunReads reads the balances that are due, at once, then at every tick and on a
-// nudge, until ctx ends.
+// RunReads reads the balances that are due, on a nudge too.
 func (l *loop) RunReads(ctx context.Context, svc *relay.Service, interval time.Duration) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
+	return every(ctx, interval, svc.Nudged(), func() {
 		_, err := svc.Reconcile(ctx, nil)
 		l.failed(ctx, "reconcile", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-svc.Nudged():
-		}
-	}
+	})
 }
 
 // failed logs and counts a pass that failed. The next one tries again.

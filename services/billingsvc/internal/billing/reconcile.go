@@ -72,6 +72,13 @@ type Report struct {
 	Sighting
 }
 
+// Release gives back a leased team whose balance could not be read.
+type Release struct {
+	TeamID string
+	Token  int64
+	DueAt  time.Time // not before this is the team read again, unless somebody asks
+}
+
 // Verdict is what a report comes to; it is what the store writes.
 type Verdict struct {
 	Reconciliation Reconciliation
@@ -97,6 +104,9 @@ type Reconciler interface {
 	// Nudge makes a team due at now, and known if it is not.
 	Nudge(ctx context.Context, teamID string, now time.Time) (known bool, err error)
 	LeaseReconciliations(ctx context.Context, q ReconcileQuery) ([]ReconcileLease, error)
+	// Release ends a lease without a report, so that the team's charges go on.
+	// Conflict when it is another's, or was reported.
+	Release(ctx context.Context, r Release) error
 	// Reported locks a leased team, has decide judge and writes its verdict. A
 	// report that is recorded already is returned as it is, with the balance of
 	// now. Conflict when the lease is another's.
@@ -129,6 +139,18 @@ func (s *Service) LeaseReconciliations(ctx context.Context, worker string, teams
 	}
 	now := s.now()
 	return s.store.LeaseReconciliations(ctx, ReconcileQuery{Teams: teams, Max: limit, Now: now, Until: now.Add(hold)})
+}
+
+// Release gives back a leased team whose balance could not be read; after a while it
+// is due again.
+func (s *Service) Release(ctx context.Context, teamID string, token int64, after time.Duration) error {
+	if err := checkTeam(teamID); err != nil {
+		return err
+	}
+	if token <= 0 {
+		return fault.Errorf(fault.Invalid, "lease_token is not the token of a lease")
+	}
+	return s.store.Release(ctx, Release{TeamID: teamID, Token: token, DueAt: s.now().Add(after)})
 }
 
 // Report judges what the sink says of a team, puts right what is proved, and

@@ -51,7 +51,6 @@ type Store interface {
 	History
 	Announcer
 	Reconciler
-	Releaser
 	Till
 }
 

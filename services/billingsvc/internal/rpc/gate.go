@@ -91,6 +91,18 @@ func (s *Server) AcceptDrift(ctx context.Context, req *billingsvcv1.AcceptDriftR
 	return &billingsvcv1.AcceptDriftResponse{Gate: gateOf(b.TeamID, b.Gate), ShadowNanoUsd: int64(b.Shadow())}, nil
 }
 
+// ReleaseReconciliation gives back a leased team that could not be read.
+func (s *Server) ReleaseReconciliation(ctx context.Context, req *billingsvcv1.ReleaseReconciliationRequest) (*billingsvcv1.ReleaseReconciliationResponse, error) {
+	after, err := milliseconds(req.GetRetryAfterMs())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.svc.Release(ctx, req.GetTeamId(), req.GetLeaseToken(), after); err != nil {
+		return nil, err
+	}
+	return &billingsvcv1.ReleaseReconciliationResponse{}, nil
+}
+
 // SetTopUp sets a team's rule of top-ups.
 func (s *Server) SetTopUp(ctx context.Context, req *billingsvcv1.SetTopUpRequest) (*billingsvcv1.SetTopUpResponse, error) {
 	r, err := s.svc.SetTopUpRule(ctx, billing.TopUpRule{

@@ -12,6 +12,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/wire"
 )
 
 // attachBody is what we read of the answer to an attach.
@@ -57,37 +58,37 @@ func (c *Client) Buy(ctx context.Context, t relay.TopUp) relay.Purchase {
 }
 
 // purchase says what an answer to an attach proves.
-func (c *Client) purchase(r response) relay.Purchase {
-	p := relay.Purchase{Outcome: relay.Unsure, Detail: r.failure, RetryAfter: r.retryAfter}
+func (c *Client) purchase(r wire.Response) relay.Purchase {
+	p := relay.Purchase{Outcome: relay.Unsure, Detail: r.Failure, RetryAfter: r.RetryAfter}
 	var body attachBody
 	switch {
-	case r.neverSent:
+	case r.NeverSent:
 		p.Outcome = relay.NotDone
 		return p
-	case r.failure != "":
+	case r.Failure != "":
 		return p
-	case r.status == http.StatusTooManyRequests: // before any work, or another billing write holds the customer
+	case r.Status == http.StatusTooManyRequests: // before any work, or another billing write holds the customer
 		p.Outcome, p.Detail = relay.NotDone, "429: too many billing writes"
 		return p
-	case !decode(r.body, &body):
-		p.Detail = fmt.Sprintf("%d and a body that is not Autumn's", r.status)
+	case !wire.Decode(r.Body, &body):
+		p.Detail = fmt.Sprintf("%d and a body that is not Autumn's", r.Status)
 		return p
 	}
-	p.Detail = c.clean(fmt.Sprintf("%d %s: %s", r.status, body.Code, body.Message))
+	p.Detail = c.clean(fmt.Sprintf("%d %s: %s", r.Status, body.Code, body.Message))
 	action := len(body.RequiredAction) > 0 && string(body.RequiredAction) != "null"
 	switch {
-	case r.status == http.StatusOK && (body.CheckoutURL != "" || body.PaymentURL != "" || action):
+	case r.Status == http.StatusOK && (body.CheckoutURL != "" || body.PaymentURL != "" || action):
 		p.Outcome, p.Detail = relay.Declined, "nobody has paid: the team has no card that can be charged, or must confirm"
-	case r.status == http.StatusOK && body.Invoice != nil && body.Invoice.Status == "paid":
+	case r.Status == http.StatusOK && body.Invoice != nil && body.Invoice.Status == "paid":
 		p.Outcome, p.InvoiceID = relay.Paid, c.clean(body.Invoice.StripeID)
 		p.Detail = "invoice " + p.InvoiceID
-	case r.status == http.StatusOK && body.Invoice != nil && body.Invoice.Status != "":
+	case r.Status == http.StatusOK && body.Invoice != nil && body.Invoice.Status != "":
 		p.Outcome, p.Detail = relay.Declined, "the invoice is "+c.clean(body.Invoice.Status)
-	case r.status == http.StatusBadRequest && declined(body.Code), r.status == http.StatusPaymentRequired:
+	case r.Status == http.StatusBadRequest && declined(body.Code), r.Status == http.StatusPaymentRequired:
 		p.Outcome = relay.Declined
-	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
+	case r.Status == http.StatusUnauthorized, r.Status == http.StatusForbidden:
 		p.Outcome = relay.NotDone
-	case (r.status == http.StatusBadRequest || r.status == http.StatusNotFound) && body.Code != "":
+	case (r.Status == http.StatusBadRequest || r.Status == http.StatusNotFound) && body.Code != "":
 		p.Outcome = relay.Rejected
 	}
 	return p

@@ -10,6 +10,7 @@ import (
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/wire"
 )
 
 // CreateCustomer implements relay.Sink. It is get-or-create; a default plan is
@@ -110,21 +111,21 @@ func (c *Client) check(ctx context.Context) error {
 
 // read decodes an answer about a customer, or turns it into a fault. It returns
 // the environment that the answer named.
-func (c *Client) read(r response, into any) (env string, err error) {
-	if r.failure != "" {
-		return "", fault.Errorf(fault.Unavailable, "Autumn does not answer: %s", r.failure)
+func (c *Client) read(r wire.Response, into any) (env string, err error) {
+	if r.Failure != "" {
+		return "", fault.Errorf(fault.Unavailable, "Autumn does not answer: %s", r.Failure)
 	}
 	var head answerBody
-	if !decode(r.body, &head) {
-		return "", fault.Errorf(fault.Unavailable, "Autumn answered %d and a body that is not its own", r.status)
+	if !wire.Decode(r.Body, &head) {
+		return "", fault.Errorf(fault.Unavailable, "Autumn answered %d and a body that is not its own", r.Status)
 	}
-	what := c.clean(fmt.Sprintf("%d %s", r.status, head.Code))
+	what := c.clean(fmt.Sprintf("%d %s", r.Status, head.Code))
 	switch {
-	case r.status == http.StatusOK && decode(r.body, into):
+	case r.Status == http.StatusOK && wire.Decode(r.Body, into):
 		return head.Env, nil
-	case r.status == http.StatusNotFound && head.Code == relay.CodeNoCustomer:
+	case r.Status == http.StatusNotFound && head.Code == relay.CodeNoCustomer:
 		return head.Env, fault.Errorf(fault.NotFound, "Autumn does not know the team")
-	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden:
+	case r.Status == http.StatusUnauthorized, r.Status == http.StatusForbidden:
 		return head.Env, fault.Errorf(fault.Precondition, "Autumn refuses AUTUMN_API_KEY: %s", what)
 	}
 	return head.Env, fault.Errorf(fault.Unavailable, "Autumn answered %s", what)

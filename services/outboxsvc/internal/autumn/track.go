@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/relay"
+	"github.com/proliferate-ai/llm-proxy/services/outboxsvc/internal/wire"
 )
 
 // Track is the body of POST /v1/track.
@@ -76,15 +77,15 @@ func (c *Client) Post(ctx context.Context, charge relay.Charge) relay.Answer {
 }
 
 // answer reads what came back of a track.
-func (c *Client) answer(r response) relay.Answer {
+func (c *Client) answer(r wire.Response) relay.Answer {
 	a := relay.Answer{
-		Failure: r.failure, NeverSent: r.neverSent, Status: r.status, RetryAfter: r.retryAfter, Feature: c.opt.FeatureID,
+		Failure: r.Failure, NeverSent: r.NeverSent, Status: r.Status, RetryAfter: r.RetryAfter, Feature: c.opt.FeatureID,
 	}
 	if a.Failure != "" {
 		return a
 	}
 	var body answerBody
-	if !decode(r.body, &body) {
+	if !wire.Decode(r.Body, &body) {
 		a.Foreign = true
 		return a
 	}
@@ -111,7 +112,7 @@ func readBalance(raw json.RawMessage) (has, null bool, remaining string) {
 	var b struct {
 		Remaining json.Number `json:"remaining"`
 	}
-	if !decode(raw, &b) {
+	if !wire.Decode(raw, &b) {
 		return false, false, ""
 	}
 	return true, false, plain(b.Remaining)
