@@ -78,17 +78,19 @@ func (s *auditSuite) audit(code int, flags []string, texts ...string) {
 	}
 }
 
-// exec changes the database behind everybody's back.
-func (s *auditSuite) exec(sql string) {
+// exec changes the database behind everybody's back, and returns how many rows it did.
+func (s *auditSuite) exec(sql string) int64 {
 	s.t.Helper()
 	conn, err := pgx.Connect(s.t.Context(), s.database)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer conn.Close(s.t.Context())
-	if _, err := conn.Exec(s.t.Context(), sql); err != nil {
+	tag, err := conn.Exec(s.t.Context(), sql)
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	return tag.RowsAffected()
 }
 
 // useElsewhere has somebody else use credits of a team at Autumn.
@@ -350,7 +352,10 @@ func TestAuditFindsEverything(t *testing.T) {
 	s.audit(1, nil, "FAULT     … and 3 more like the last one", "101 faults, 0 still on their way")
 	s.exec(`delete from billing.balances where team_id like 'team%'`)
 
-	s.exec(`update spend.account_totals set cost_nano_usd = cost_nano_usd - 9 where kind = 'team' and id = 'acme'`)
+	poll(t, func() bool { // its rows are in its total
+		return s.exec(`update spend.account_totals set cost_nano_usd = cost_nano_usd - 9 where kind = 'team' and id = 'acme'
+			and requests = (select count(*) from spend.spend_logs where team_id = 'acme')`) == 1
+	})
 	s.audit(1, nil, "FAULT     team acme: billing has read $0.000000009 more than the ledger has", "totals say", "0 still on their way")
 	s.exec(`update spend.account_totals set cost_nano_usd = cost_nano_usd + 9 where kind = 'team' and id = 'acme'`)
 	s.exec(`update billing.cursors set seq = seq + 1`)

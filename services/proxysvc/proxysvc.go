@@ -98,6 +98,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	workers.Go(func() error { return alerts.Run(work) })
 	workers.Go(func() error { return reload(work, cfg, router, t) })
 	workers.Go(func() error { return keepHouse(work, db, cfg.Retention, t) })
+	workers.Go(func() error { return keepTotals(work, db, t) })
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	defer context.AfterFunc(work, stopServing)() // a worker that fails ends the server
@@ -150,6 +151,27 @@ func reload(ctx context.Context, cfg Config, router *proxy.Router, t *telemetry)
 		t.reloaded(len(c.Routing.Deployments))
 		t.warn(c.Warnings)
 	}, t.notReloaded)
+}
+
+// countEvery is how far totals are behind at most, while nothing is in the way. Reports
+// read what is not counted yet from the rows, a few milliseconds for a busy second.
+const countEvery = time.Second
+
+// keepTotals brings the totals up to the rows of all logs, together with the other
+// replicas.
+func keepTotals(ctx context.Context, db *store.Store, t *telemetry) error {
+	tick := time.NewTicker(countEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if _, err := db.Count(ctx, countEvery/2); err != nil && ctx.Err() == nil {
+				t.trouble("bring the totals up to the rows", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // keepHouse makes partitions ahead, looks for rows that none took, and lets go of

@@ -8,7 +8,6 @@
 package ledger
 
 import (
-	"slices"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
@@ -48,23 +47,6 @@ type Request struct {
 	Tags         []string
 	UserAgent    string
 	Client       map[string]string // ids and agent headers that the client sent
-}
-
-// Accounts are the accounts that totals of the request are kept for.
-func (r Request) Accounts() []AccountID {
-	ids := []AccountID{{KindKey, r.KeyID}, {KindModel, r.Model}}
-	if r.TeamID != "" {
-		ids = append(ids, AccountID{KindTeam, r.TeamID}, AccountID{KindTeamModel, r.TeamID + "\n" + r.Model})
-	}
-	tags := slices.Clone(r.Tags)
-	slices.Sort(tags)
-	for _, tag := range slices.Compact(tags) {
-		ids = append(ids, AccountID{KindTag, tag})
-	}
-	if r.UserID != "" {
-		ids = append(ids, AccountID{KindUser, r.UserID})
-	}
-	return ids
 }
 
 // accounts are those that can have limits, whether they have or not.

@@ -24,7 +24,7 @@ func (s *Store) Audit(ctx context.Context) (ledger.Audit, error) {
 		}
 		rows, _ := tx.Query(ctx, `
 			select id as team_id, sum(requests)::bigint as requests, sum(cost_nano_usd)::bigint as cost
-			from spend.account_totals where kind = 'team' group by id
+			from `+uses("'team'", "null::text[]")+` group by id
 			union all
 			select '', count(*), sum(cost_nano_usd)::bigint from spend.spend_logs where team_id = '' having count(*) > 0
 			order by team_id`)
@@ -64,20 +64,21 @@ select format('%s %s: totals say %s nano-dollars on %s in log %s, the rows %s', 
 from spend.account_totals t
 full join (
   select v.kind, v.id, log_id, day, sum(cost_nano_usd) as cost, count(*) filter (where adjusts = '') as requests
-  from spend.spend_logs, lateral (
+  from spend.spend_logs left join spend.counted c using (log_id), lateral (
     values ('key', key_id), ('team', team_id), ('user', user_id), ('model', model),
            ('team_model', case when team_id <> '' then team_id || E'\n' || model else '' end)
     union all
     select distinct 'tag', t from jsonb_array_elements_text(request_tags) t) v (kind, id)
-  where v.id <> '' or v.kind in ('key', 'model')
+  where (v.id <> '' or v.kind in ('key', 'model')) and (c.seq is null or spend_logs.seq <= c.seq)
   group by 1, 2, 3, 4) r on r.kind = t.kind and r.id = t.id and r.log_id = t.log_id and r.day = t.day
 where (t.cost_nano_usd is distinct from r.cost or t.requests is distinct from r.requests)
   and not exists (select from spend.detached d where d.day = coalesce(t.day, r.day) and d.log_id = coalesce(t.log_id, r.log_id))
 union all
 select format('%s %s: its account says %s spent, %s held and %s tokens for %s requests; the rows say %s, %s and %s for %s', a.kind, a.id,
               a.spent_nano_usd, a.held_nano_usd, a.held_tokens, a.open_requests, s.spent, h.held, h.tokens, h.open)
-from spend.accounts a,
-  lateral (select spend.spent_since(a.kind, a.id, '-infinity') as spent) s,
+from (select *, row_number() over (order by kind, id) as n from spend.accounts) a
+  join spend.spent_of((select array_agg(kind order by kind, id) from spend.accounts), (select array_agg(id order by kind, id) from spend.accounts),
+         (select array_agg('-infinity'::timestamptz) from spend.accounts)) s using (n),
   lateral (select coalesce(sum(held_nano_usd), 0)
              + (select coalesce(sum(r.held_nano_usd), 0) from spend.residuals r
                 where spend.is_of(a.kind, a.id, r.key_id, r.team_id, r.model_group)) as held, coalesce(sum(held_tokens), 0) as tokens, count(*) as open

@@ -195,7 +195,6 @@ func comesLate(t *testing.T, db *pgxpool.Pool, dir, from, by string, of ...ledge
 	takeColumns(late.Conn().TypeMap())
 	p := &pipeline{}
 	queueSpend(p, batch)
-	queueTotals(p, batch)
 	if err := p.send(t.Context(), late); err != nil {
 		t.Fatal(err)
 	}

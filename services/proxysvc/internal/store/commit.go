@@ -91,7 +91,6 @@ func queueWrites(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission, sha
 	queueAccounts(p, deltas)
 	if len(b.Settlements) > 0 {
 		queueSpend(p, b)
-		queueTotals(p, b)
 		queueThreads(p, b)
 		queueResiduals(p, b)
 	}
@@ -175,72 +174,6 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 		  ($37::bigint[])[n], ($38::text[])[n]::jsonb, ($39::text[])[n]::jsonb, ($40::text[])[n]
 		from generate_series(1, $41::integer) n`,
 		append(c.args(b.LogID), c.len())...)
-}
-
-type totalKey struct {
-	ledger.AccountID
-	day date
-}
-
-// queueTotals adds the settled requests to the totals of their accounts, one
-// row an account and day.
-func queueTotals(p *pipeline, b *ledger.Batch) {
-	type total struct{ requests, failed, cost, in, out, read, w5m, w1h, searches int64 }
-	sums := map[totalKey]*total{}
-	for _, s := range b.Settlements {
-		for _, id := range s.Accounts() {
-			id.ID = clean(id.ID)
-			k := totalKey{id, day(s.EndedAt)}
-			t := sums[k]
-			if t == nil {
-				t = &total{}
-				sums[k] = t
-			}
-			u := s.Usage
-			if s.Adjusts == "" {
-				t.requests++
-				if s.Status != ledger.Completed {
-					t.failed++
-				}
-			}
-			t.cost += int64(s.Cost)
-			t.in, t.out, t.read = t.in+u.InputTokens, t.out+u.OutputTokens, t.read+u.CacheReadTokens
-			t.w5m, t.w1h, t.searches = t.w5m+u.CacheWrite5mTokens, t.w1h+u.CacheWrite1hTokens, t.searches+u.WebSearchRequests
-		}
-	}
-	few, many := p.columns(12), p.columns(12)
-	for k, t := range sums {
-		c := few
-		if k.Kind == ledger.KindKey || k.Kind == ledger.KindUser {
-			c = many
-		}
-		c.texts(k.Kind, k.ID)
-		c.date(k.day)
-		c.bigints(t.requests, t.failed, t.cost, t.in, t.out, t.read, t.w5m, t.w1h, t.searches)
-	}
-	p.Queue(addTotals("spend.account_totals_few"), append(few.args(b.LogID), few.len())...)
-	p.Queue(addTotals("spend.account_totals_many"), append(many.args(b.LogID), many.len())...)
-}
-
-// addTotals is the statement for one of the partitions of account_totals, which spares
-// Postgres to find out which for each row.
-func addTotals(table string) string {
-	return `
-		insert into ` + table + ` as t (log_id, kind, id, day, requests, failed_requests, cost_nano_usd, input_tokens, output_tokens,
-		  cache_read_input_tokens, cache_write_5m_input_tokens, cache_write_1h_input_tokens, web_search_requests)
-		select $1, ($2::text[])[n], ($3::text[])[n], ($4::date[])[n], ($5::bigint[])[n], ($6::bigint[])[n], ($7::bigint[])[n],
-		  ($8::bigint[])[n], ($9::bigint[])[n], ($10::bigint[])[n], ($11::bigint[])[n], ($12::bigint[])[n], ($13::bigint[])[n]
-		from generate_series(1, $14::integer) n
-		on conflict (kind, id, day, log_id) do update set
-		  requests = t.requests + excluded.requests,
-		  failed_requests = t.failed_requests + excluded.failed_requests,
-		  cost_nano_usd = t.cost_nano_usd + excluded.cost_nano_usd,
-		  input_tokens = t.input_tokens + excluded.input_tokens,
-		  output_tokens = t.output_tokens + excluded.output_tokens,
-		  cache_read_input_tokens = t.cache_read_input_tokens + excluded.cache_read_input_tokens,
-		  cache_write_5m_input_tokens = t.cache_write_5m_input_tokens + excluded.cache_write_5m_input_tokens,
-		  cache_write_1h_input_tokens = t.cache_write_1h_input_tokens + excluded.cache_write_1h_input_tokens,
-		  web_search_requests = t.web_search_requests + excluded.web_search_requests`
 }
 
 // clean makes a text that came from outside fit for Postgres: no NUL, valid

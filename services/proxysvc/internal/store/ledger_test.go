@@ -83,7 +83,21 @@ func settlement(r ledger.Request, cost money.NanoUSD) *ledger.Settlement {
 	}
 }
 
+// auditClean audits the ledger as it is, and with all of its rows in the totals.
 func auditClean(t *testing.T, s *Store) ledger.Audit {
+	t.Helper()
+	before := audit(t, s)
+	if _, err := s.Count(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	after := audit(t, s)
+	if !slices.Equal(before.Teams, after.Teams) {
+		t.Errorf("teams %+v, before they were counted %+v", after.Teams, before.Teams)
+	}
+	return before
+}
+
+func audit(t *testing.T, s *Store) ledger.Audit {
 	t.Helper()
 	a, err := s.Audit(t.Context())
 	if err != nil {

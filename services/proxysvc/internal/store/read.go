@@ -145,7 +145,7 @@ func (s *Store) Summary(ctx context.Context, id ledger.AccountID) (ledger.Summar
 	err := s.db.QueryRow(ctx, `
 		select t.requests, t.spent, o.held, o.open
 		from (select coalesce(sum(requests), 0) as requests, coalesce(sum(cost_nano_usd), 0) as spent
-		      from spend.account_totals where kind = @kind and id = @id) t,
+		      from `+uses("@kind", "array[@id]")+`) t,
 		     (select coalesce(sum(held_nano_usd), 0) as held, count(*) as open from spend.open_requests
 		      where case @kind when 'key' then key_id when 'team' then team_id when 'user' then user_id else model end = @id) o`,
 		pgx.StrictNamedArgs{"kind": id.Kind, "id": id.ID}).Scan(&sum.Requests, &sum.Spent, &sum.Held, &sum.OpenRequests)

@@ -15,6 +15,17 @@ const sums = `sum(requests)::bigint, sum(failed_requests)::bigint, sum(cost_nano
 	sum(output_tokens)::bigint, sum(cache_read_input_tokens)::bigint, sum(cache_write_5m_input_tokens)::bigint,
 	sum(cache_write_1h_input_tokens)::bigint, sum(web_search_requests)::bigint`
 
+// uses are the lines of accounts of a kind, those with the given ids or all, by day: the
+// totals, and what these lack yet.
+func uses(kind, ids string) string {
+	const columns = `id, day, requests, failed_requests, cost_nano_usd, input_tokens, output_tokens,
+		cache_read_input_tokens, cache_write_5m_input_tokens, cache_write_1h_input_tokens, web_search_requests`
+	return `(
+		select ` + columns + ` from spend.account_totals where kind = ` + kind + ` and (` + ids + ` is null or id = any(` + ids + `))
+		union all
+		select ` + columns + ` from spend.uncounted(` + kind + `, ` + ids + `)) uses`
+}
+
 // into are the places of those columns.
 func into(u *ledger.Use) []any {
 	t := &u.Usage
@@ -37,9 +48,8 @@ func (s *Store) Uses(ctx context.Context, q ledger.UseQuery) ([]ledger.Use, erro
 	}
 	rows, _ := s.db.Query(ctx, `
 		select id, day, `+sums+`
-		from spend.account_totals
-		where kind = @kind and (@ids::text[] is null or id = any(@ids))
-		  and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
+		from `+uses("@kind", "@ids::text[]")+`
+		where (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
 		group by id, day order by day, id collate "C"`,
 		pgx.StrictNamedArgs{"kind": q.Kind, "ids": ids, "from": dateOrNull(q.From), "to": dateOrNull(q.To)})
 	uses, err := pgx.CollectRows(rows, scanUse)
@@ -58,12 +68,13 @@ func (s *Store) TeamModels(ctx context.Context, teams []string, days ledger.Days
 		  (select id from spend.account_totals where kind = 'model' order by id limit 1)
 		  union all
 		  select (select t.id from spend.account_totals t where t.kind = 'model' and t.id > m.id order by t.id limit 1)
-		  from models m where m.id is not null)
+		  from models m where m.id is not null),
+		wanted as materialized (
+		  select array(select team || E'\n' || m.id from unnest(@teams::text[]) team cross join (
+		    select id from models where id is not null union select id from spend.uncounted('model', null)) m) as ids)
 		select id, day, `+sums+`
-		from spend.account_totals
-		where kind = 'team_model'
-		  and id = any(array(select team || E'\n' || m.id from unnest(@teams::text[]) team cross join models m where m.id is not null))
-		  and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
+		from `+uses("'team_model'", "(select ids from wanted)::text[]")+`
+		where (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
 		group by id, day order by day, id collate "C"`,
 		pgx.StrictNamedArgs{"teams": teams, "from": dateOrNull(days.From), "to": dateOrNull(days.To)})
 	uses, err := pgx.CollectRows(rows, scanUse)
@@ -77,8 +88,8 @@ func (s *Store) TeamModels(ctx context.Context, teams []string, days ledger.Days
 func (s *Store) Top(ctx context.Context, kind string, days ledger.Days, limit int) ([]ledger.Use, error) {
 	rows, _ := s.db.Query(ctx, `
 		select id, `+sums+`
-		from spend.account_totals
-		where kind = @kind and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
+		from `+uses("@kind", "null::text[]")+`
+		where (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
 		group by id order by sum(cost_nano_usd) desc, id limit @limit`,
 		pgx.StrictNamedArgs{"kind": kind, "from": dateOrNull(days.From), "to": dateOrNull(days.To), "limit": limit})
 	uses, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Use, error) {
@@ -121,9 +132,13 @@ func (s *Store) Slices(ctx context.Context, of ledger.AccountID, days ledger.Day
 // the ledger's table has none.
 func (s *Store) Tokens(ctx context.Context, keyIDs []string) (map[string]string, error) {
 	rows, _ := s.db.Query(ctx, `
+		with fresh as materialized (select id, day from spend.uncounted('key', @ids))
 		select i.id, r.token
 		from unnest(@ids::text[]) i (id)
-		cross join lateral (select day from spend.account_totals where kind = 'key' and id = i.id order by day desc limit 1) d
+		cross join lateral (
+		  select max(day) as day from (
+		    (select day from spend.account_totals where kind = 'key' and id = i.id order by day desc limit 1)
+		    union all select day from fresh where id = i.id) days) d
 		cross join lateral (select token from spend.spend_logs where day = d.day and key_id = i.id limit 1) r`,
 		pgx.StrictNamedArgs{"ids": keyIDs})
 	tokens := make(map[string]string, len(keyIDs))
@@ -146,12 +161,12 @@ func (s *Store) Balances(ctx context.Context, now time.Time, queries []ledger.Ba
 		kinds, ids, windows = append(kinds, q.Kind), append(ids, clean(q.ID)), append(windows, q.Window)
 	}
 	rows, _ := s.db.Query(ctx, `
-		select case when q.win = '' then
-		    (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.account_totals t where t.kind = q.kind and t.id = q.id)
-		  else spend.spent_since(q.kind, q.id, spend.window_start(q.win, @now)) end,
-		  case when q.win = '' then null else spend.window_end(q.win, @now) end
-		from unnest(@kinds::text[], @ids::text[], @windows::text[]) with ordinality q (kind, id, win, place)
-		order by q.place`,
+		with windows as materialized (
+		  select w as name, place, case when w <> '' then spend.window_start(w, @now) end as starts
+		  from unnest(@windows::text[]) with ordinality q (w, place))
+		select s.spent, case when w.name <> '' then spend.window_end(w.name, @now) end
+		from spend.spent_of(@kinds, @ids, (select array_agg(starts order by place) from windows)) s join windows w on w.place = s.n
+		order by s.n`,
 		pgx.StrictNamedArgs{"kinds": kinds, "ids": ids, "windows": windows, "now": now})
 	balances, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Balance, error) {
 		var b ledger.Balance

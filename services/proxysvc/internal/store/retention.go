@@ -9,7 +9,8 @@ import (
 )
 
 // Detach takes days before `before` out of the ledger's table, oldest first, and
-// returns how many. Their tables stay beside it.
+// returns how many. Their tables stay beside it. A day that has rows which are not in
+// the totals yet waits for the next time.
 func (s *Store) Detach(ctx context.Context, before time.Time) (int, error) {
 	rows, _ := s.db.Query(ctx, `
 		select to_date(right(c.relname, 8), 'YYYYMMDD')
@@ -21,12 +22,17 @@ func (s *Store) Detach(ctx context.Context, before time.Time) (int, error) {
 	if err != nil {
 		return 0, explain("list old days", err)
 	}
-	for n, day := range days {
-		if _, err := s.db.Exec(ctx, `select spend.detach_day(@day)`, pgx.StrictNamedArgs{"day": day}); err != nil {
+	n := 0
+	for _, day := range days {
+		var left bool
+		if err := s.db.QueryRow(ctx, `select spend.detach_day(@day)`, pgx.StrictNamedArgs{"day": day}).Scan(&left); err != nil {
 			return n, explain(fmt.Sprintf("detach %s", day.Format(time.DateOnly)), err)
 		}
+		if left {
+			n++
+		}
 	}
-	return len(days), nil
+	return n, nil
 }
 
 // Unplaced counts the rows that no day's partition took. There should be none:

@@ -34,6 +34,12 @@ func TestOldDaysLeaveAndTheSumsStay(t *testing.T) {
 	if n, err := s.Detach(t.Context(), yesterday); err != nil || n != 0 {
 		t.Errorf("%d days left before their time, %v", n, err)
 	}
+	if n, err := s.Detach(t.Context(), today); err != nil || n != 0 {
+		t.Errorf("%d days left before they were counted, %v", n, err)
+	}
+	if _, err := s.Count(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
 	if n, err := s.Detach(t.Context(), today); err != nil || n != 1 {
 		t.Fatalf("%d days left, %v, want 1", n, err)
 	}

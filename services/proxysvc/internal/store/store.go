@@ -86,8 +86,9 @@ func (s *Store) OpenLog(ctx context.Context, instance string) (ledger.Open, erro
 	defer cancel()
 	var o ledger.Open
 	err := s.db.QueryRow(ctx, `
-		insert into spend.logs (instance) values (@instance)
-		returning log_id, batch, last_seq`,
+		with log as (insert into spend.logs (instance) values (@instance) returning log_id, batch, last_seq),
+		  uncounted as (insert into spend.counted (log_id) select log_id from log)
+		select log_id, batch, last_seq from log`,
 		pgx.StrictNamedArgs{"instance": instance}).Scan(&o.LogID, &o.Batch, &o.LastSeq)
 	if err != nil {
 		return o, explain("open a log", err)
