@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -27,7 +26,7 @@ type Batch struct {
 	Admissions  []*Admission
 	Progress    []*Progress
 	KeepFor     time.Duration // for how long what estimates keep is held
-	// Decide is called once, with the state of every limited account that the
+	// Decide is called, once more where the batch is begun anew, with the state of every limited account that the
 	// batch touches, locked and after its settlements, and with the transaction's
 	// instant; it returns the admissions to write.
 	Decide func(accounts map[AccountID]*Account, now time.Time) []*Admission
@@ -48,12 +47,15 @@ func (b *Batch) spent(keyID string, on money.NanoUSD) *money.NanoUSD {
 	return &spent
 }
 
-// Deltas are the changes that the batch makes to shared account rows by its
+// Deltas are the changes that the batch makes to the rows of shared accounts by its
 // settlements and by the admissions that were let in.
-func (b *Batch) Deltas(admitted []*Admission) map[AccountID]Delta {
-	deltas := make(map[AccountID]Delta, 4*max(len(b.Settlements), len(admitted)))
-	add := func(ids []AccountID, d Delta) {
+func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[AccountID]Delta {
+	deltas := map[AccountID]Delta{}
+	add := func(ids [4]AccountID, d Delta) {
 		for _, id := range ids {
+			if id.ID == "" || !shared(id) {
+				continue
+			}
 			sum := deltas[id]
 			deltas[id] = Delta{
 				Spent: sum.Spent + d.Spent, Held: sum.Held + d.Held, Open: sum.Open + d.Open,
@@ -68,12 +70,6 @@ func (b *Batch) Deltas(admitted []*Admission) map[AccountID]Delta {
 		add(a.accounts(), a.delta())
 	}
 	return deltas
-}
-
-// Limited lists the accounts that must be locked before the batch is decided:
-// those whose shared rows it can change, if they have one.
-func (b *Batch) Limited() []AccountID {
-	return slices.Collect(maps.Keys(b.Deltas(b.Admissions)))
 }
 
 // HasLimits says whether an admission needs a decision.

@@ -50,10 +50,10 @@ type Request struct {
 }
 
 // accounts are those that can have limits, whether they have or not.
-func (r Request) accounts() []AccountID {
-	ids := []AccountID{{KindKey, r.KeyID}, {KindKeyModel, ModelOf(r.KeyID, r.ModelGroup)}}
+func (r *Request) accounts() [4]AccountID {
+	ids := [4]AccountID{{KindKey, r.KeyID}, {KindKeyModel, ModelOf(r.KeyID, r.ModelGroup)}}
 	if r.TeamID != "" {
-		ids = append(ids, AccountID{KindTeam, r.TeamID}, AccountID{KindTeamModel, ModelOf(r.TeamID, r.ModelGroup)})
+		ids[2], ids[3] = AccountID{KindTeam, r.TeamID}, AccountID{KindTeamModel, ModelOf(r.TeamID, r.ModelGroup)}
 	}
 	return ids
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,15 +12,16 @@ import (
 
 // lockAccounts begins the batch and returns the limited accounts that it
 // touches, as they are after its settlements, and the transaction's instant.
-func lockAccounts(ctx context.Context, tx pgx.Tx, b *ledger.Batch) (map[ledger.AccountID]*ledger.Account, time.Time, error) {
+func (s *Store) lockAccounts(ctx context.Context, tx pgx.Tx, b *ledger.Batch) (map[ledger.AccountID]*ledger.Account, time.Time, error) {
 	var kinds, ids []string
-	for _, id := range b.Limited() {
+	asked := b.Deltas(b.Admissions, s.plain.lacks)
+	for id := range asked {
 		kinds, ids = append(kinds, id.Kind), append(ids, clean(id.ID))
 	}
 	var now time.Time
 	accounts := map[ledger.AccountID]*ledger.Account{}
 	p := &pipeline{}
-	queueAdvance(p, b)
+	s.queueAdvance(p, b)
 	p.Queue(`select now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
 	p.Queue(`
 		select a.kind, a.id, a.spent_nano_usd, a.held_nano_usd, a.open_requests, a.held_tokens,
@@ -37,11 +39,11 @@ func lockAccounts(ctx context.Context, tx pgx.Tx, b *ledger.Batch) (map[ledger.A
 	if err := p.send(ctx, tx); err != nil {
 		return nil, now, err
 	}
-	for id, d := range b.Deltas(nil) {
-		if a := accounts[id]; a != nil {
-			a.Apply(d, now)
-		}
+	shared := func(id ledger.AccountID) bool { return accounts[id] != nil }
+	for id, d := range b.Deltas(nil, shared) {
+		accounts[id].Apply(d, now)
 	}
+	s.plain.learn(maps.Keys(asked), shared)
 	return accounts, now, nil
 }
 
@@ -75,8 +77,9 @@ func scanWindows(rows pgx.Rows, accounts map[ledger.AccountID]*ledger.Account) e
 
 // queueAccounts changes the shared rows of those accounts that have one, and
 // those of their windows. What is spent counts for the window that it is settled
-// in; a minute or a window that is over begins anew.
-func queueAccounts(p *pipeline, deltas map[ledger.AccountID]ledger.Delta) {
+// in; a minute or a window that is over begins anew. Those that have one are told in
+// shared, unless it is nil.
+func queueAccounts(p *pipeline, deltas map[ledger.AccountID]ledger.Delta, shared map[ledger.AccountID]bool) {
 	if len(deltas) == 0 {
 		return
 	}
@@ -102,9 +105,20 @@ func queueAccounts(p *pipeline, deltas map[ledger.AccountID]ledger.Delta) {
 		      minute_tokens = case when a.minute = l.minute then a.minute_tokens else 0 end + c.tokens
 		  from change c join locked l on l.kind = c.kind and l.id = c.id
 		  where a.kind = c.kind and a.id = c.id
-		  returning a.kind, a.id, c.spent)
-		update spend.windows w
-		set spent_nano_usd = case when w.resets_at > now() then w.spent_nano_usd else 0 end + c.spent,
-		    resets_at = case when w.resets_at > now() then w.resets_at else spend.window_end(w.duration, now()) end
-		from changed c where w.kind = c.kind and w.id = c.id and c.spent <> 0`, c.args()...)
+		  returning a.kind, a.id, c.spent),
+		windows as (
+		  update spend.windows w
+		  set spent_nano_usd = case when w.resets_at > now() then w.spent_nano_usd else 0 end + c.spent,
+		      resets_at = case when w.resets_at > now() then w.resets_at else spend.window_end(w.duration, now()) end
+		  from changed c where w.kind = c.kind and w.id = c.id and c.spent <> 0)
+		select kind, id from locked`, c.args()...).Query(func(rows pgx.Rows) error {
+		var id ledger.AccountID
+		_, err := pgx.ForEachRow(rows, []any{&id.Kind, &id.ID}, func() error {
+			if shared != nil {
+				shared[id] = true
+			}
+			return nil
+		})
+		return err
+	})
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -22,14 +24,15 @@ func (s *Store) Commit(ctx context.Context, b *ledger.Batch) error {
 	defer cancel()
 	err := s.db.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
 		takeColumns(c.Conn().TypeMap())
-		if b.HasLimits() {
-			return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return commitDecided(ctx, tx, b) })
+		for {
+			err := s.commit(ctx, c, b)
+			if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != newRound {
+				return err
+			}
+			if err := s.plain.update(ctx, c); err != nil {
+				return err
+			}
 		}
-		p := &pipeline{}
-		queueAdvance(p, b)
-		queueWrites(p, b, b.Decide(nil, time.Time{}), func(ledger.AccountID) bool { return true })
-		makeRoom(c.Conn(), b)
-		return p.send(ctx, c)
 	})
 	if err != nil {
 		return explain("commit a batch", err)
@@ -37,16 +40,39 @@ func (s *Store) Commit(ctx context.Context, b *ledger.Batch) error {
 	return nil
 }
 
-func commitDecided(ctx context.Context, tx pgx.Tx, b *ledger.Batch) error {
-	accounts, now, err := lockAccounts(ctx, tx, b)
+// commit writes a batch that leaves out the accounts which are known to be plain.
+func (s *Store) commit(ctx context.Context, c *pgxpool.Conn, b *ledger.Batch) error {
+	if b.HasLimits() {
+		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return s.commitDecided(ctx, tx, b) })
+	}
+	admitted := b.Decide(nil, time.Time{})
+	deltas := b.Deltas(admitted, s.plain.lacks)
+	shared := make(map[ledger.AccountID]bool, len(deltas))
+	p := &pipeline{}
+	s.queueAdvance(p, b)
+	queueAccounts(p, deltas, shared)
+	queueWrites(p, b, admitted)
+	makeRoom(c.Conn(), b)
+	if err := p.send(ctx, c); err != nil {
+		return err
+	}
+	s.plain.learn(maps.Keys(deltas), func(id ledger.AccountID) bool { return shared[id] })
+	return nil
+}
+
+func (s *Store) commitDecided(ctx context.Context, tx pgx.Tx, b *ledger.Batch) error {
+	accounts, now, err := s.lockAccounts(ctx, tx, b)
 	if err != nil {
 		return err
 	}
-	p := &pipeline{}
-	queueWrites(p, b, b.Decide(accounts, now), func(id ledger.AccountID) bool {
+	shared := func(id ledger.AccountID) bool {
 		id.ID = clean(id.ID)
 		return accounts[id] != nil
-	})
+	}
+	admitted := b.Decide(accounts, now)
+	p := &pipeline{}
+	queueAccounts(p, b.Deltas(admitted, shared), nil)
+	queueWrites(p, b, admitted)
 	makeRoom(tx.Conn(), b)
 	return p.send(ctx, tx)
 }
@@ -75,20 +101,16 @@ func (r room) Encode(buf []byte) ([]byte, error) { return slices.Grow(buf, int(r
 // queueAdvance begins the batch. All of its statements look rows up by their keys,
 // and are to do so however small the tables were when they were planned: a plan is
 // made once a session, perhaps on the first day.
-func queueAdvance(p *pipeline, b *ledger.Batch) {
+func (s *Store) queueAdvance(p *pipeline, b *ledger.Batch) {
 	p.Queue(`
-		select spend.advance($1, $2, $3), set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true),
+		select spend.advance($1, $2, $3, $4), set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true),
 		  set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
-		b.LogID, b.Number, len(b.Settlements))
+		b.LogID, b.Number, len(b.Settlements), s.plain.round)
 }
 
-// queueWrites queues everything that a decided batch writes. Accounts come
-// first, so that batches lock them in one order.
-// Those that have no shared row for certain are left out.
-func queueWrites(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission, shared func(ledger.AccountID) bool) {
-	deltas := b.Deltas(admitted)
-	maps.DeleteFunc(deltas, func(id ledger.AccountID, _ ledger.Delta) bool { return !shared(id) })
-	queueAccounts(p, deltas)
+// queueWrites queues what a decided batch writes behind its accounts, which come first,
+// so that batches lock them in one order.
+func queueWrites(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission) {
 	if len(b.Settlements) > 0 {
 		queueSpend(p, b)
 		queueThreads(p, b)
@@ -136,7 +158,9 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 	ids := p.columns(1)
 	c := p.columns(39)
 	for i, s := range b.Settlements {
-		ids.texts(s.RequestID)
+		if !s.Unadmitted {
+			ids.texts(s.RequestID)
+		}
 		u := s.Usage
 		c.date(day(s.EndedAt))
 		c.bigints(b.FirstSeq + int64(i))
@@ -158,7 +182,9 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 		c.bigints(int64(s.Retries), u.ReasoningTokens)
 		c.texts(texts(s.Client), amounts(s.Breakdown), s.Adjusts)
 	}
-	p.Queue(`delete from spend.open_requests where request_id = any($1::text[])`, ids.args()...)
+	if ids.len() > 0 {
+		p.Queue(`delete from spend.open_requests where request_id = any($1::text[])`, ids.args()...)
+	}
 	p.Queue(`
 		insert into spend.spend_logs (log_id, day, seq, request_id, message_id, upstream_request_id, key_id, token, team_id, user_id,
 		  model_group, model, model_id, price_version, stream, started_at, first_byte_at, ended_at, request_tags, user_agent,

@@ -29,10 +29,15 @@ const Schema = "spend"
 var Migrations embed.FS
 
 // Store keeps the ledger.
-type Store struct{ db *pgxpool.Pool }
+type Store struct {
+	db    *pgxpool.Pool
+	plain plain // of the writer's goroutine
+}
 
 // New makes a store on a migrated database.
-func New(db *pgxpool.Pool) *Store { return &Store{db: db} }
+func New(db *pgxpool.Pool) *Store {
+	return &Store{db: db, plain: plain{ids: map[ledger.AccountID]struct{}{}}}
+}
 
 var _ ledger.Store = (*Store)(nil)
 
@@ -40,8 +45,12 @@ var _ ledger.Store = (*Store)(nil)
 // as one that is away.
 const patience = 10 * time.Second
 
-// fenced is the code of spend.advance.
-const fenced = "LP001"
+// The codes of spend.advance: the log is fenced, or accounts got shared rows that the
+// batch does not know of.
+const (
+	fenced   = "LP001"
+	newRound = "LP003"
+)
 
 // explain says what a caller can do about a database error.
 func explain(doing string, err error) error {
@@ -144,8 +153,14 @@ func (s *Store) EnsureAccounts(ctx context.Context, claims []ledger.Claim) error
 		kinds, ids = append(kinds, c.Account.Kind), append(ids, clean(c.Account.ID))
 		windows = append(windows, strings.Join(c.Limits.Windows(), " "))
 	}
-	_, err := s.db.Exec(ctx, `select spend.ensure_accounts(@kinds, @ids, @windows)`,
-		pgx.StrictNamedArgs{"kinds": kinds, "ids": ids, "windows": windows})
+	err := s.db.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		_, err := c.Exec(ctx, `select spend.ensure_accounts(@kinds, @ids, @windows)`,
+			pgx.StrictNamedArgs{"kinds": kinds, "ids": ids, "windows": windows})
+		if err != nil {
+			return err
+		}
+		return s.plain.update(ctx, c)
+	})
 	if err != nil {
 		return explain("make accounts", err)
 	}
