@@ -153,9 +153,10 @@ func reload(ctx context.Context, cfg Config, router *proxy.Router, t *telemetry)
 	}, t.notReloaded)
 }
 
-// countEvery is how far totals are behind at most, while nothing is in the way. Reports
-// read what is not counted yet from the rows, a few milliseconds for a busy second.
-const countEvery = time.Second
+// countEvery is how often totals are brought up to the rows. The longer it is, the more
+// rows of an account are added at once; and the more have to be read by whoever asks, a
+// millisecond for each thousand.
+const countEvery = 5 * time.Second
 
 // keepTotals brings the totals up to the rows of all logs, together with the other
 // replicas.

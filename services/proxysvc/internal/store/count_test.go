@@ -193,3 +193,29 @@ func TestRowsOfEarlierReleasesAreNotCountedTwice(t *testing.T) {
 		t.Errorf("audit = %+v", a)
 	}
 }
+
+// TestALongTailIsReadForTheKeysThatHaveRows has so many rows behind the totals that a key
+// is looked up before they are read.
+func TestALongTailIsReadForTheKeysThatHaveRows(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	s := New(db)
+	w, stop := startWriter(t, db, settings)
+	defer stop()
+	for range 40 {
+		ticket, r := admit(t, w, "k", 100)
+		if err := ticket.Settle(t.Context(), settlement(r, 7)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, want := range map[string]money.NanoUSD{"k": 280, "new": 0} {
+		sum, err := s.Summary(t.Context(), ledger.AccountID{Kind: ledger.KindKey, ID: id})
+		if err != nil || sum.Spent != want {
+			t.Errorf("%s has spent %v, %v, want %v", id, sum.Spent, err, want)
+		}
+	}
+	all, err := s.Uses(t.Context(), ledger.UseQuery{Kind: ledger.KindKey})
+	if err != nil || len(all) != 1 || all[0].Cost != 280 {
+		t.Errorf("all keys: %+v, %v", all, err)
+	}
+}

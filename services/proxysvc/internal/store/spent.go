@@ -16,9 +16,10 @@ func queueSpent(p *pipeline, b *ledger.Batch) {
 	ids.texts(b.Ask...)
 	b.Spent = make(map[string]money.NanoUSD, len(b.Ask))
 	p.Queue(`
-		select asked.id, coalesce(sum(cost_nano_usd), 0)::bigint
-		from unnest($1::text[]) asked (id) left join `+uses("'key'", "$1::text[]")+` on uses.id = asked.id
-		group by asked.id`, ids.args()...).Query(func(rows pgx.Rows) error {
+		with fresh as materialized (select id, cost_nano_usd from spend.uncounted('key', $1::text[]))
+		select id, (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.account_totals t where t.kind = 'key' and t.id = asked.id)
+		  + (select coalesce(sum(cost_nano_usd), 0)::bigint from fresh f where f.id = asked.id)
+		from unnest($1::text[]) asked (id)`, ids.args()...).Query(func(rows pgx.Rows) error {
 		var id string
 		var spent money.NanoUSD
 		_, err := pgx.ForEachRow(rows, []any{&id, &spent}, func() error {
