@@ -76,6 +76,9 @@ func config(url string, o Options) (*pgxpool.Config, error) {
 		c.RuntimeParams["application_name"] = o.ApplicationName
 	}
 	c.RuntimeParams["timezone"] = "UTC"
+	if c.RuntimeParams["jit"] == "" {
+		c.RuntimeParams["jit"] = "off" // tables that were never analyzed look large, and compiling takes 20 to 90 ms
+	}
 	if o.IdleInTransaction > 0 {
 		c.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(o.IdleInTransaction.Milliseconds(), 10)
 	}

@@ -43,7 +43,7 @@ func TestOpenSetsUpSessions(t *testing.T) {
 
 func TestOpenHonoursTheURL(t *testing.T) {
 	t.Parallel()
-	u := pgtest.Empty(t) + "&application_name=mine&pool_max_conns=2&connect_timeout=7&timezone=Asia/Tokyo"
+	u := pgtest.Empty(t) + "&application_name=mine&pool_max_conns=2&connect_timeout=7&timezone=Asia/Tokyo&jit=on"
 	pool, err := pg.Open(t.Context(), u, pg.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -55,13 +55,29 @@ func TestOpenHonoursTheURL(t *testing.T) {
 		"max_conns":        cfg.MaxConns,
 		"connect_timeout":  cfg.ConnConfig.ConnectTimeout,
 		"timezone":         cfg.ConnConfig.RuntimeParams["timezone"],
+		"jit":              cfg.ConnConfig.RuntimeParams["jit"],
 	}
 	want := map[string]any{
 		"application_name": "mine", "max_conns": int32(2), "connect_timeout": 7 * time.Second,
 		"timezone": "UTC", // not for the URL to choose
+		"jit":      "on",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+// TestNothingIsCompiled looks at a session of a pool whose URL says nothing of it.
+func TestNothingIsCompiled(t *testing.T) {
+	t.Parallel()
+	pool, err := pg.Open(t.Context(), pgtest.Empty(t), pg.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	var jit string
+	if err := pool.QueryRow(t.Context(), `show jit`).Scan(&jit); err != nil || jit != "off" {
+		t.Errorf("jit is %s, %v", jit, err)
 	}
 }
 

@@ -103,7 +103,7 @@ func (r room) Encode(buf []byte) ([]byte, error) { return slices.Grow(buf, int(r
 // made once a session, perhaps on the first day.
 func (s *Store) queueAdvance(p *pipeline, b *ledger.Batch) {
 	p.Queue(`
-		select spend.advance($1, $2, $3, $4), set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true),
+		select spend.advance($1, $2, $3, $4), set_config('plan_cache_mode', 'force_generic_plan', true),
 		  set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
 		b.LogID, b.Number, len(b.Settlements), s.plain.round)
 }

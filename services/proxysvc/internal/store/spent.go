@@ -7,7 +7,9 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
 
-// queueSpent sums what keys have spent, over all logs and days.
+// queueSpent sums what keys have spent, over all logs and days. It is asked for often, so
+// the rows that are not in the totals yet are found by their keys: those that ended since
+// their log was counted, and not others, as a journal may leave.
 func queueSpent(p *pipeline, b *ledger.Batch) {
 	if len(b.Ask) == 0 {
 		return
@@ -16,9 +18,11 @@ func queueSpent(p *pipeline, b *ledger.Batch) {
 	ids.texts(b.Ask...)
 	b.Spent = make(map[string]money.NanoUSD, len(b.Ask))
 	p.Queue(`
-		with fresh as materialized (select id, cost_nano_usd from spend.uncounted('key', $1::text[]))
 		select id, (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.account_totals t where t.kind = 'key' and t.id = asked.id)
-		  + (select coalesce(sum(cost_nano_usd), 0)::bigint from fresh f where f.id = asked.id)
+		  + (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.counted c, lateral (
+		       select r.cost_nano_usd from spend.spend_logs r
+		       where r.key_id = asked.id and r.ended_at > greatest(c.counted_at - interval '10 s', now() - interval '2 min')
+		         and r.log_id = c.log_id and r.seq > c.seq and r.day between current_date - 1 and current_date offset 0) r)
 		from unnest($1::text[]) asked (id)`, ids.args()...).Query(func(rows pgx.Rows) error {
 		var id string
 		var spent money.NanoUSD

@@ -15,7 +15,7 @@ create table spend.counted (
 create function spend.uncounted(p_kind text, p_ids text[])
 returns table (id text, day date, requests bigint, failed_requests bigint, cost_nano_usd bigint, input_tokens bigint, output_tokens bigint,
   cache_read_input_tokens bigint, cache_write_5m_input_tokens bigint, cache_write_1h_input_tokens bigint, web_search_requests bigint)
-language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   length bigint := (select sum(l.last_seq - c.seq) from spend.counted c join spend.logs l using (log_id) where l.last_seq > c.seq);
@@ -49,7 +49,7 @@ end $$;
 -- count_rows counts the rows that have come to a log since it was last called, and
 -- says how many these are; 0 also when somebody else is at it.
 create function spend.count_rows(p_log_id bigint) returns bigint
-language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_from bigint;
   v_to   bigint;
