@@ -27,18 +27,17 @@ const (
 )
 
 // bound is the most that a request can use, told from its bytes.
-func bound(req Request, body []byte) pricing.Bound {
-	caches, searches := marks(body)
+func bound(req Request) pricing.Bound {
 	b := pricing.Bound{
-		PromptTokens: promptTokens(body) + tokensAdded,
-		CacheWrite5m: caches,
-		CacheWrite1h: caches && bytes.Contains(body, []byte(`"1h"`)),
+		PromptTokens: req.weight.promptTokens() + tokensAdded,
+		CacheWrite5m: req.marks.caches,
+		CacheWrite1h: req.marks.caches && req.marks.hour,
 		MaxTokens:    req.MaxTokens,
 		Answers:      req.Answers,
 		Fast:         req.Fast,
 		ServiceTier:  req.ServiceTier,
 	}
-	if searches {
+	if req.marks.searches {
 		b.WebSearches = defaultSearches
 		b.PromptTokens += defaultSearches * tokensPerSearch
 	}
@@ -46,101 +45,93 @@ func bound(req Request, body []byte) pricing.Bound {
 	return b
 }
 
-// marks says whether a body has "cache_control", and whether it has a string that
-// begins with web_search_, wherever that is. It looks at underscores only, which in
-// prose takes a fortieth of the time of a search for the whole words.
-func marks(body []byte) (caches, searches bool) {
-	for at := 0; !caches || !searches; at++ {
-		next := bytes.IndexByte(body[at:], '_')
-		if next < 0 {
-			return caches, searches
-		}
-		at += next
-		before, after := body[:at], body[at+1:]
-		caches = caches || bytes.HasSuffix(before, []byte(`"cache`)) && bytes.HasPrefix(after, []byte(`control"`))
-		searches = searches || bytes.HasSuffix(before, []byte(`"web`)) && bytes.HasPrefix(after, []byte(`search_`))
+// marks say whether a body has strings, wherever, that make a request dearer:
+// "cache_control", one that begins with web_search_, and "1h".
+type marks struct{ caches, searches, hour bool }
+
+// note looks at a string.
+func (m *marks) note(text []byte) {
+	switch {
+	case len(text) == len("cache_control") && string(text) == "cache_control":
+		m.caches = true
+	case len(text) >= len("web_search_") && string(text[:len("web_search_")]) == "web_search_":
+		m.searches = true
+	case len(text) == len("1h") && string(text) == "1h":
+		m.hour = true
 	}
-	return caches, searches
 }
 
-// promptTokens bounds the tokens of a body: its text by bytes, its images and
-// documents by what they can be. Only blocks that the provider takes for such
-// count as such: the same JSON in a tool's input is text.
-func promptTokens(body []byte) int64 {
-	w := weigher{text: int64(len(body))}
-	_ = eachField(body, func(name []byte, at span) *Error { // the callback never fails
-		switch string(name) {
-		case "messages", "input", "system":
-			w.content(body[at.from:at.to], 0)
-		}
-		return nil
-	})
-	return w.tokens + (w.text+bytesPerPromptToken-1)/bytesPerPromptToken
+// weight is what the prompt of a body can have: its text by bytes, its images and
+// documents by what they can be. Only blocks that the provider takes for such count as
+// such: the same JSON in a tool's input is text.
+type weight struct {
+	text   int64 // bytes of what is text
+	tokens int64 // of what is not
+}
+
+func (t weight) promptTokens() int64 {
+	return t.tokens + (t.text+bytesPerPromptToken-1)/bytesPerPromptToken
 }
 
 // deepestBlock is how deep images and documents stand: in a message, in a tool's
 // result, in a search result there. What is deeper counts as text.
 const deepestBlock = 3
 
-// weigher sums up what a prompt can have.
-type weigher struct {
-	text   int64 // bytes of what is text
-	tokens int64 // of what is not
-}
-
-// content weighs a list of messages or blocks.
-func (w *weigher) content(list []byte, depth int) {
-	if list[0] != '[' || depth > deepestBlock {
-		return
+// content reads a value, and weighs it if it is a list of messages or blocks. It stands
+// in so many values, and so many blocks.
+func (w *walk) content(i, depth, blocks int, sum *weight) int {
+	if i >= len(w.b) || w.b[i] != '[' || blocks > deepestBlock {
+		return w.value(i, depth)
 	}
-	eachElement(list, func(e []byte) {
-		if e[0] == '{' {
-			w.block(e, depth)
+	return w.array(i, depth, func(i int) int {
+		if i >= len(w.b) || w.b[i] != '{' {
+			return w.value(i, depth+1)
 		}
+		return w.block(i, depth+1, blocks, sum)
 	})
 }
 
-// block weighs a message or a block.
-func (w *weigher) block(block []byte, depth int) {
-	var kind string
-	var content, source []byte
-	_ = eachField(block, func(name []byte, at span) *Error { // the callback never fails
-		value := block[at.from:at.to]
+// block reads a message or a block, and weighs it.
+func (w *walk) block(i, depth, blocks int, sum *weight) int {
+	var kind, source span
+	var inner weight // of its content
+	end := w.object(i, depth, func(quoted span, i int) int {
+		name := fieldName(w.b[quoted.from:quoted.to])
+		switch string(name) {
+		case "content", "output":
+			inner = weight{}
+			return w.content(i, depth+1, blocks+1, &inner)
+		}
+		end := w.value(i, depth+1)
 		switch string(name) {
 		case "type":
-			readText(value, &kind)
-		case "content", "output":
-			content = value
+			kind = span{i, end}
 		case "source", "file":
-			source = value
+			source = span{i, end}
 		}
-		return nil
+		return end
 	})
-	switch kind {
-	case "image", "image_url", "input_image":
-		w.text -= int64(len(block))
-		w.tokens += tokensPerImage
-	case "document", "file", "input_file":
-		if !bytes.Contains(source, []byte(`"data`)) && !bytes.Contains(block, []byte(`"file_data"`)) && !bytes.Contains(source, []byte(`"content"`)) {
-			w.tokens += longestPrompt // it is somewhere else
-			return
-		}
-		w.text -= int64(len(block))
-		w.tokens += int64(len(block)) / bytesPerDocumentToken
-	default:
-		if content != nil {
-			w.content(content, depth+1)
-		}
+	if end > 0 {
+		sum.block(w.b[i:end], w.b[kind.from:kind.to], w.b[source.from:source.to], inner)
 	}
+	return end
 }
 
-// eachElement calls f for every element of a valid JSON array.
-func eachElement(list []byte, f func(e []byte)) {
-	for i := skipSpace(list, 1); list[i] != ']'; {
-		end := skipValue(list, i)
-		f(list[i:end])
-		if i = skipSpace(list, end); list[i] == ',' {
-			i = skipSpace(list, i+1)
+// block adds a block of a kind, which is a JSON value.
+func (t *weight) block(block, kind, source []byte, inner weight) {
+	if len(kind) > 0 && kind[0] == '"' {
+		kind = fieldName(kind)
+	}
+	switch string(kind) {
+	case "image", "image_url", "input_image":
+		inner = weight{text: -int64(len(block)), tokens: tokensPerImage}
+	case "document", "file", "input_file":
+		if !bytes.Contains(source, []byte(`"data`)) && !bytes.Contains(block, []byte(`"file_data"`)) && !bytes.Contains(source, []byte(`"content"`)) {
+			inner = weight{tokens: longestPrompt} // it is somewhere else
+		} else {
+			inner = weight{text: -int64(len(block)), tokens: int64(len(block)) / bytesPerDocumentToken}
 		}
 	}
+	t.text += inner.text
+	t.tokens += inner.tokens
 }

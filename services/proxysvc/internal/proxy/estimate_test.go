@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -49,7 +48,7 @@ func TestTheEstimateIsNeverTooLow(t *testing.T) {
 		if bad != nil {
 			t.Fatal(bad)
 		}
-		got := bound(req, []byte(body)).PromptTokens
+		got := bound(req).PromptTokens
 		t.Logf("%-30s %8d bytes, %7d tokens, estimated %7d: × %.2f", name, len(body), count.InputTokens, got, float64(got)/float64(count.InputTokens))
 		if got < count.InputTokens {
 			t.Errorf("%s: estimated %d of %d tokens", name, got, count.InputTokens)
@@ -70,6 +69,7 @@ func TestOnlyRealBlocksAreImages(t *testing.T) {
 		"an image":                     {messageOf(`[`+image+`]`, ""), 5000, 8000},
 		"in a tool's input":            {messageOf(`[{"type":"tool_use","id":"t","name":"n","input":{"content":[`+image+`]}}]`, ""), 200_000, 210_000},
 		"in a field that nobody knows": {messageOf(quoted("x"), `,"x":[`+image+`]`), 200_000, 210_000},
+		"a content that is replaced":   {messageOf(`[{"type":"tool_result","content":[`+image+`],"content":"x"}]`, ""), 200_000, 210_000},
 		"very deep":                    {messageOf(strings.Repeat(`[{"type":"tool_result","content":`, 20)+`[`+image+`]`+strings.Repeat(`}]`, 20), ""), 200_000, 210_000},
 		"a document":                   {messageOf(`[{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBERi`+data+`"}}]`, ""), 400_000, 410_000},
 		"a document somewhere else":    {messageOf(`[{"type":"document","source":{"type":"url","url":"https://example.com/a.pdf"}}]`, ""), longestPrompt, longestPrompt},
@@ -80,21 +80,33 @@ func TestOnlyRealBlocksAreImages(t *testing.T) {
 		if bad != nil {
 			t.Fatal(name, bad)
 		}
-		if got := bound(req, []byte(tt.body)).PromptTokens; got < tt.least || got > tt.most {
+		if got := bound(req).PromptTokens; got < tt.least || got > tt.most {
 			t.Errorf("%s: estimated %d, want %d to %d", name, got, tt.least, tt.most)
 		}
 	}
 }
 
-// FuzzMarks compares what is found with a search for the words.
+// FuzzMarks compares what is found with what the strings are that a decoder finds.
 func FuzzMarks(f *testing.F) {
-	for _, text := range []string{`_`, `"cache_control"`, `"cache_control`, `cache_control"`, `"web_search_20250305"`, `"web_search"`, `"web_search_"cache_control"`, `__"cache_control"__`, `"x_search_"`, `"x_control"`, `"cache_controls"`} {
+	for _, text := range []string{
+		`"cache_control"`, `{"cache_control":{"ttl":"1h"}}`, `["x_cache_control","cache_controls","1hour","11h"]`, `[[{"type":"web_search_20250305"}]]`, `"web_search"`, `"web_search_"`,
+		`"` + strings.Repeat("x", 100) + `cache_control"`, `["1h"]`, `{"a":"web_search_` + strings.Repeat("x", 100) + `"}`,
+	} {
 		f.Add([]byte(text))
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		caches, searches := marks(body)
-		if caches != bytes.Contains(body, []byte(`"cache_control"`)) || searches != bytes.Contains(body, []byte(`"web_search_`)) {
-			t.Errorf("marks(%q) = %t, %t", body, caches, searches)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if !json.Valid(text) || bytes.IndexByte(text, '\\') >= 0 {
+			return
+		}
+		var want marks
+		tokens := json.NewDecoder(bytes.NewReader(text))
+		for token, err := tokens.Token(); err == nil; token, err = tokens.Token() {
+			if text, ok := token.(string); ok {
+				want = marks{want.caches || text == "cache_control", want.searches || strings.HasPrefix(text, "web_search_"), want.hour || text == "1h"}
+			}
+		}
+		if w := (walk{b: text, checked: checked}); w.value(w.space(0), 0) == 0 || w.marks != want {
+			t.Errorf("%q has %+v, want %+v", text, w.marks, want)
 		}
 	})
 }
@@ -104,11 +116,8 @@ func FuzzEstimate(f *testing.F) {
 	f.Add([]byte(messageOf(`[{"type":"image"},{"type":"document","source":{}},{"type":"tool_result","content":[{"type":"image"}]}]`, "")))
 	f.Add([]byte(`{"messages":[{"content":[]}],"input":[5],"system":"x"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if !json.Valid(body) || len(body) == 0 || body[skipSpace(body, 0)] != '{' {
-			return
-		}
-		if got := promptTokens(body); got < 0 {
-			t.Error(fmt.Sprint(got, " tokens"))
+		if r, err := Scan(Messages, body); err == nil && r.weight.promptTokens() < 0 {
+			t.Errorf("%d tokens", r.weight.promptTokens())
 		}
 	})
 }

@@ -127,7 +127,7 @@ func hot(tb testing.TB) []hotpath.Operation {
 			if err != nil {
 				tb.Fatal(err)
 			}
-			bound(r, body)
+			bound(r)
 		}
 	}
 	request := func(body []byte) func() {

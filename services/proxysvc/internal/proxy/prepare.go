@@ -146,7 +146,7 @@ func (r *run) follow(ctx context.Context) (tokens int64, err error) {
 // whichever deployment it ends. held is the length of the conversation that it
 // continues.
 func (r *run) hold(held int64) error {
-	b := bound(r.req, r.call.Body)
+	b := bound(r.req)
 	b.PromptTokens = min(b.PromptTokens+held, longestPrompt)
 	for _, d := range r.plan.all() {
 		price, listed := r.s.priceOf(d)

@@ -29,6 +29,8 @@ type Request struct {
 	// modelAt and optionsAt are where the values of model and stream_options stand
 	// in the body; 0, 0: not given.
 	modelAt, optionsAt span
+	weight             weight
+	marks              marks
 }
 
 // span is a part of the body.
@@ -41,39 +43,61 @@ var scanned = map[API][]string{
 	Responses:       {"model", "stream", "max_output_tokens", "service_tier", "previous_response_id", "store"},
 }
 
-// Scan finds the fields at the top level of a body without decoding the rest.
-// The body must be one valid JSON object and may not name a field twice that
-// the proxy reads: the upstream could take the other one.
+// Scan finds the fields at the top level of a body without decoding the rest, and what
+// tells its worst case. The body must be one JSON object, valid but for what stands far
+// in a string (see checked), and may not name a field twice that the proxy reads: the
+// upstream could take the other one.
 func Scan(api API, body []byte) (Request, *Error) {
 	r := Request{api: api, Held: api == Responses}
-	if len(bytes.TrimLeft(body, " \t\r\n")) == 0 {
+	w := walk{b: body, checked: checked}
+	from := w.space(0)
+	if from == len(body) {
 		return r, errBody("the request body is empty; a JSON object is needed")
 	}
-	if !validJSON(body) {
-		return r, errBody("the request body is not valid JSON")
+	if body[from] != '{' {
+		if to := w.value(from, 0); to == 0 || w.space(to) < len(body) {
+			return r, errNoJSON()
+		}
+		return r, errBody("the request body must be a JSON object")
 	}
 	fields := scanned[api]
 	var seen [8]bool // no API has more of them
-	err := eachField(body, func(name []byte, at span) *Error {
-		i := slices.IndexFunc(fields, func(field string) bool { return field == string(name) })
-		if i < 0 {
-			return nil
+	var bad *Error   // the first one
+	weight := weight{text: int64(len(body))}
+	to := w.object(from, 0, func(quoted span, i int) int {
+		name := fieldName(body[quoted.from:quoted.to])
+		switch string(name) {
+		case "messages", "input", "system":
+			return w.content(i, 1, 0, &weight)
 		}
-		if seen[i] {
-			return errBody(fields[i] + ": given twice")
+		end := w.value(i, 1)
+		field := slices.IndexFunc(fields, func(field string) bool { return field == string(name) })
+		switch {
+		case field < 0 || end == 0 || bad != nil:
+		case seen[field]:
+			bad = errBody(fields[field] + ": given twice")
+		case !validJSON(body[i:end]): // what is read is looked at whole
+			bad = errNoJSON()
+		default:
+			seen[field] = true
+			bad = r.take(fields[field], body[i:end], span{i, end})
 		}
-		seen[i] = true
-		return r.take(fields[i], body[at.from:at.to], at)
+		return end
 	})
-	if err != nil {
-		return r, err
-	}
-	if r.Model == "" {
+	switch {
+	case to == 0 || w.space(to) < len(body):
+		return r, errNoJSON()
+	case bad != nil:
+		return r, bad
+	case r.Model == "":
 		return r, errBody("model: Field required")
 	}
 	r.HideUsage = api == ChatCompletions && r.Stream && !asksForUsage(body[r.optionsAt.from:r.optionsAt.to])
+	r.weight, r.marks = weight, w.marks
 	return r, nil
 }
+
+func errNoJSON() *Error { return errBody("the request body is not valid JSON") }
 
 func (r *Request) take(name string, value []byte, at span) *Error {
 	absent := string(value) == "null"
@@ -104,11 +128,10 @@ func (r *Request) take(name string, value []byte, at span) *Error {
 		readText(value, &r.ServiceTier) // whatever else it is, the upstream says
 	case "metadata":
 		if value[0] == '{' { // whatever else it is, the upstream says
-			_ = eachField(value, func(name []byte, at span) *Error { // the callback never fails
+			eachField(value, func(name []byte, at span) {
 				if string(name) == "user_id" {
 					readText(value[at.from:at.to], &r.ClientUser)
 				}
-				return nil
 			})
 		}
 	case "thread":
@@ -195,12 +218,11 @@ func (r Request) askForUsage(body []byte) (span, string) {
 	}
 	var found *span
 	fields := 0
-	_ = eachField(options, func(name []byte, at span) *Error { // the callback never fails
+	eachField(options, func(name []byte, at span) {
 		fields++
 		if string(name) == "include_usage" {
 			found = &span{r.optionsAt.from + at.from, r.optionsAt.from + at.to}
 		}
-		return nil
 	})
 	at := r.optionsAt.from + 1
 	switch {
@@ -215,25 +237,17 @@ func (r Request) askForUsage(body []byte) (span, string) {
 
 // eachField calls f for every field of a valid JSON object at the top level,
 // with its name and the place of its value.
-func eachField(body []byte, f func(name []byte, at span) *Error) *Error {
-	i := skipSpace(body, 0)
-	if body[i] != '{' {
-		return errBody("the request body must be a JSON object")
-	}
-	i = skipSpace(body, i+1)
-	for body[i] != '}' {
-		end := skipValue(body, i)
-		name := fieldName(body[i:end])
-		from := skipSpace(body, skipSpace(body, end)+1) // past the colon
-		to := skipValue(body, from)
-		if err := f(name, span{from, to}); err != nil {
-			return err
-		}
-		if i = skipSpace(body, to); body[i] == ',' {
-			i = skipSpace(body, i+1)
+func eachField(object []byte, f func(name []byte, at span)) {
+	for i := skipSpace(object, 1); object[i] != '}'; {
+		end := skipValue(object, i)
+		name := fieldName(object[i:end])
+		from := skipSpace(object, skipSpace(object, end)+1) // past the colon
+		to := skipValue(object, from)
+		f(name, span{from, to})
+		if i = skipSpace(object, to); object[i] == ',' {
+			i = skipSpace(object, i+1)
 		}
 	}
-	return nil
 }
 
 // fieldName reads a field's name; escapes in it are undone, since the upstream

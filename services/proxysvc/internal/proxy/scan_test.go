@@ -3,11 +3,13 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
 func TestScan(t *testing.T) {
 	t.Parallel()
+	long := strings.Repeat("x", checked)
 	tests := []struct {
 		name, body string
 		want       Request
@@ -27,6 +29,19 @@ func TestScan(t *testing.T) {
 		{name: "not JSON", body: `{"model":`, err: "the request body is not valid JSON"},
 		{name: "two objects", body: `{"model":"a"}{}`, err: "the request body is not valid JSON"},
 		{name: "nothing", body: " ", err: "the request body is empty; a JSON object is needed"},
+		{name: "two models beside a bad end", body: `{"model":"a","model":"b"`, err: "the request body is not valid JSON"},
+		{name: "a list with a bad end", body: `[1,]`, err: "the request body is not valid JSON"},
+		{name: "two models far behind", body: `{"model":"a","messages":[{"content":"` + long + `\"\\"}],"model":"b"}`, err: "model: given twice"},
+		{name: "a model in a long text", body: `{"model":"a","system":"` + long + `\",\"model\":\"b"}`, want: Request{Model: "a"}},
+		{name: "a model behind what only looks escaped", body: `{"model":"a","system":"` + long + `\\","model":"b"}`, err: "model: given twice"},
+		{name: "a long text without an end", body: `{"model":"a","system":"` + long + `\"}`, err: "the request body is not valid JSON"},
+		{name: "a long text that ends in half an escape", body: `{"model":"a","system":"` + long + `\u12","model":"b"}`, err: "the request body is not valid JSON"},
+		{name: "a quote in half an escape", body: `{"model":"a","system":"` + long + `\u123\","model":"b"}`, err: "the request body is not valid JSON"},
+		{name: "a name with a bad escape", body: `{"model":"a","mod\el":"b"}`, err: "the request body is not valid JSON"},
+		{name: "a control character in a short text", body: `{"model":"a","system":"` + "\n" + `"}`, err: "the request body is not valid JSON"},
+		{name: "a bad escape in a model", body: `{"model":"` + long + `\x"}`, err: "the request body is not valid JSON"},
+		{name: "a NUL in a long model", body: `{"model":"` + long + long + "\x00" + `"}`, err: "the request body is not valid JSON"},
+		{name: "a control character in a long user", body: `{"model":"a","metadata":{"user_id":"` + long + long + "\n" + `"}}`, err: "the request body is not valid JSON"},
 		{name: "half a token", body: `{"model":"a","max_tokens":1.5}`, err: "max_tokens: Input should be a positive integer"},
 		{name: "no tokens", body: `{"model":"a","max_tokens":0}`, err: "max_tokens: Input should be a positive integer"},
 	}
@@ -38,7 +53,7 @@ func TestScan(t *testing.T) {
 			if err != nil {
 				message = err.Message
 			}
-			got.modelAt = span{}
+			got.modelAt, got.weight, got.marks = span{}, weight{}, marks{}
 			if message != tt.err || err == nil && got != tt.want {
 				t.Errorf("Scan(%s) = %+v, %q, want %+v, %q", tt.body, got, message, tt.want, tt.err)
 			}
@@ -71,6 +86,7 @@ func FuzzScan(f *testing.F) {
 		if err != nil {
 			return
 		}
+		body = sane(body)
 		var fields map[string]json.RawMessage
 		if e := json.Unmarshal(body, &fields); e != nil {
 			t.Fatalf("Scan took what is no object: %s", body)

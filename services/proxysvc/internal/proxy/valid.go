@@ -3,53 +3,63 @@ package proxy
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
 // deepestJSON is how deep values may stand in each other, as in encoding/json.
 const deepestJSON = 10_000
 
-// validJSON is json.Valid in a tenth of the time: bodies are mostly long strings. Of a
-// body without control characters, as most are that a program has written, they are
-// only searched for quotes and backslashes; of others they are read eight bytes at a
-// time.
+// checked is how many bytes of a string in a request are looked at one by one. What
+// follows them is text, in which only the end of the string is searched for: a bad
+// escape or a control character there is left to the upstream, which refuses it. It
+// moves no field, for every reader of JSON passes over a backslash and what follows it,
+// and the one escape that is longer may not stand where that would matter (see atQuote).
+const checked = 64
+
+// validJSON says what json.Valid says, in a fifth of the time.
 func validJSON(b []byte) bool {
-	v := validator{clean: clean(b)}
-	i := v.value(b, space(b, 0), 0)
-	return i > 0 && space(b, i) == len(b)
+	w := walk{b: b, checked: len(b)}
+	i := w.value(w.space(0), 0)
+	return i > 0 && w.space(i) == len(b)
 }
 
-type validator struct{ clean bool }
+// walk goes over a JSON text once, from the front to the back. Its methods return where
+// what they read ends; 0: it is not valid.
+type walk struct {
+	b       []byte
+	checked int // bytes of each string
+	marks
+}
 
 // space returns where the spaces end that begin at i.
-func space(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+func (w *walk) space(i int) int {
+	for b := w.b; i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r'); {
 		i++
 	}
 	return i
 }
 
-// value returns the end of the value that begins at i; 0: there is none. So do
-// the others.
-func (v validator) value(b []byte, i, depth int) int {
-	if i >= len(b) || depth > deepestJSON {
+// value reads the value that begins at i and stands in so many others.
+func (w *walk) value(i, depth int) int {
+	if i >= len(w.b) || depth > deepestJSON {
 		return 0
 	}
-	switch c := b[i]; {
+	switch c := w.b[i]; {
 	case c == '"':
-		return v.string(b, i)
+		return w.string(i)
 	case c == '{':
-		return v.object(b, i, depth+1)
+		return w.object(i, depth, nil)
 	case c == '[':
-		return v.array(b, i, depth+1)
+		return w.array(i, depth, nil)
 	case c == '-' || '0' <= c && c <= '9':
-		return validNumber(b, i)
+		return validNumber(w.b, i)
 	case c == 't':
-		return validWord(b, i, "true")
+		return validWord(w.b, i, "true")
 	case c == 'f':
-		return validWord(b, i, "false")
+		return validWord(w.b, i, "false")
 	case c == 'n':
-		return validWord(b, i, "null")
+		return validWord(w.b, i, "null")
 	}
 	return 0
 }
@@ -61,25 +71,35 @@ func validWord(b []byte, i int, word string) int {
 	return 0
 }
 
-func (v validator) object(b []byte, i, depth int) int {
-	if depth > deepestJSON {
+// object reads an object. field, if there is one, reads the value of each field in the
+// place of value.
+func (w *walk) object(i, depth int, field func(name span, i int) int) int {
+	b := w.b
+	if depth++; depth > deepestJSON {
 		return 0
 	}
-	i = space(b, i+1)
+	i = w.space(i + 1)
 	if i < len(b) && b[i] == '}' {
 		return i + 1
 	}
 	for i < len(b) && b[i] == '"' {
-		if i = v.string(b, i); i == 0 {
+		name := span{from: i}
+		if i = w.string(i); i == 0 {
 			return 0
 		}
-		if i = space(b, i); i >= len(b) || b[i] != ':' {
+		name.to = i
+		if i = w.space(i); i >= len(b) || b[i] != ':' {
 			return 0
 		}
-		if i = v.value(b, space(b, i+1), depth); i == 0 {
+		if i = w.space(i + 1); field == nil {
+			i = w.value(i, depth)
+		} else {
+			i = field(name, i)
+		}
+		if i == 0 {
 			return 0
 		}
-		switch i = space(b, i); {
+		switch i = w.space(i); {
 		case i >= len(b):
 			return 0
 		case b[i] == '}':
@@ -87,24 +107,32 @@ func (v validator) object(b []byte, i, depth int) int {
 		case b[i] != ',':
 			return 0
 		}
-		i = space(b, i+1)
+		i = w.space(i + 1)
 	}
 	return 0
 }
 
-func (v validator) array(b []byte, i, depth int) int {
-	if depth > deepestJSON {
+// array reads an array. element, if there is one, reads each element in the place of
+// value.
+func (w *walk) array(i, depth int, element func(i int) int) int {
+	b := w.b
+	if depth++; depth > deepestJSON {
 		return 0
 	}
-	i = space(b, i+1)
+	i = w.space(i + 1)
 	if i < len(b) && b[i] == ']' {
 		return i + 1
 	}
 	for {
-		if i = v.value(b, i, depth); i == 0 {
+		if element == nil {
+			i = w.value(i, depth)
+		} else {
+			i = element(i)
+		}
+		if i == 0 {
 			return 0
 		}
-		switch i = space(b, i); {
+		switch i = w.space(i); {
 		case i >= len(b):
 			return 0
 		case b[i] == ']':
@@ -112,7 +140,7 @@ func (v validator) array(b []byte, i, depth int) int {
 		case b[i] != ',':
 			return 0
 		}
-		i = space(b, i+1)
+		i = w.space(i + 1)
 	}
 }
 
@@ -154,76 +182,48 @@ func digits(b []byte, i int) int {
 	return i
 }
 
-func (v validator) string(b []byte, i int) int {
-	if v.clean {
-		return cleanString(b, i+1)
+// string reads a string.
+func (w *walk) string(i int) int {
+	end := w.text(i + 1)
+	if end > 0 {
+		w.note(w.b[i+1 : end-1])
 	}
-	for i = plain(b, i+1); i < len(b); i = plain(b, i) {
+	return end
+}
+
+// text reads a string from behind its first quote.
+func (w *walk) text(i int) int {
+	b := w.b
+	for far := i + min(w.checked, len(b)); ; {
+		i = plain(b, i, far)
 		switch {
+		case i >= far:
+			return textEnd(b, i)
+		case i >= len(b) || b[i] < ' ':
+			return 0
 		case b[i] == '"':
 			return i + 1
-		case b[i] != '\\' || i+1 >= len(b):
+		}
+		if i = escape(b, i); i == 0 {
 			return 0
 		}
-		switch b[i+1] {
-		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-			i += 2
-		case 'u':
-			if i+6 > len(b) || !isHex(b[i+2]) || !isHex(b[i+3]) || !isHex(b[i+4]) || !isHex(b[i+5]) {
-				return 0
-			}
-			i += 6
-		default:
-			return 0
+	}
+}
+
+// escape reads an escape in a string.
+func escape(b []byte, i int) int {
+	if i+1 >= len(b) {
+		return 0
+	}
+	switch b[i+1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i + 2
+	case 'u':
+		if i+6 <= len(b) && isHex(b[i+2]) && isHex(b[i+3]) && isHex(b[i+4]) && isHex(b[i+5]) {
+			return i + 6
 		}
 	}
 	return 0
-}
-
-// cleanString returns the end of a string without control characters, whose text
-// begins at i.
-func cleanString(b []byte, i int) int {
-	for {
-		length := bytes.IndexByte(b[i:], '"')
-		if length < 0 {
-			return 0
-		}
-		for end := i + length; i <= end; {
-			slash := bytes.IndexByte(b[i:end], '\\')
-			if slash < 0 {
-				return end + 1
-			}
-			i += slash
-			switch b[i+1] { // the quote at the latest
-			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-				i += 2
-			case 'u':
-				if i+6 > end || !isHex(b[i+2]) || !isHex(b[i+3]) || !isHex(b[i+4]) || !isHex(b[i+5]) {
-					return 0
-				}
-				i += 6
-			default:
-				return 0
-			}
-		}
-	}
-}
-
-// clean says that there is no control character.
-func clean(b []byte) bool {
-	for ; len(b) >= 32; b = b[32:] {
-		w0, w1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
-		w2, w3 := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
-		if ((w0-' '*ones)&^w0|(w1-' '*ones)&^w1|(w2-' '*ones)&^w2|(w3-' '*ones)&^w3)&highs != 0 {
-			return false
-		}
-	}
-	for _, c := range b {
-		if c < ' ' {
-			return false
-		}
-	}
-	return true
 }
 
 func isHex(c byte) bool {
@@ -236,10 +236,11 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plain returns where the bytes end, from i on, that stand for themselves in a
-// string: at a quote, a backslash or a control character.
-func plain(b []byte, i int) int {
-	for ; i+8 <= len(b); i += 8 {
+// plain returns where the bytes end, from i on, that stand for themselves in a string:
+// at a quote, a backslash or a control character, and at far, or a little later, in any
+// case.
+func plain(b []byte, i, far int) int {
+	for ; i < far && i+8 <= len(b); i += 8 {
 		w := binary.LittleEndian.Uint64(b[i:])
 		quote, slash := w^('"'*ones), w^('\\'*ones)
 		// The high bit of a byte is set where it is less than a space, or zero in
@@ -248,8 +249,81 @@ func plain(b []byte, i int) int {
 			return i + bits.TrailingZeros64(found)/8
 		}
 	}
-	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
+	for i < far && i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
 		i++
 	}
 	return i
+}
+
+// textEnd returns where a string ends whose text is not looked at from first on: behind
+// the first quote that is not escaped. JSON in a string has a quote every few bytes;
+// where they are near each other, they are looked for in 64 bytes at once.
+func textEnd(b []byte, first int) int {
+	for i := first; ; {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return 0
+		}
+		i += n
+		if end, over := atQuote(b, first, i); over {
+			return end
+		}
+		for i++; n < near && i+64 <= len(b); i += 64 {
+			found := quotes((*[64]byte)(b[i:]))
+			if found == 0 {
+				n = near
+			}
+			for ; found != 0; found &= found - 1 {
+				if end, over := atQuote(b, first, i+bits.TrailingZeros64(found)); over {
+					return end
+				}
+			}
+		}
+	}
+}
+
+// near is how near to each other quotes are counted in words rather than searched for.
+const near = 32
+
+// quotes has a bit for each byte that is a quote, the first one's lowest.
+func quotes(b *[64]byte) (found uint64) {
+	for i := 0; i < len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:]) ^ '"'*ones
+		quote := ^((w&^highs + ^uint64(highs)) | w) & highs // of each byte, its high bit
+		found |= (quote >> 7) * 0x0102040810204080 >> 56 << i
+	}
+	return found
+}
+
+// atQuote says whether the quote at i ends the string whose text is not looked at from
+// first on, and where that is. Not valid, and over, is one behind an escape \u that has
+// not its four digits yet: who counts them without a look goes on beyond the quote.
+func atQuote(b []byte, first, i int) (end int, over bool) {
+	slash := i // the first one of those before the quote
+	for slash > first && b[slash-1] == '\\' {
+		slash--
+	}
+	if slash-first < 5 || fourHave(b[slash-5:], '\\') {
+		for at := max(first, slash-5); at+1 < slash; at++ {
+			if b[at] == '\\' && b[at+1] == 'u' && !isEscaped(b, first, at) {
+				return 0, true
+			}
+		}
+	}
+	return i + 1, (i-slash)%2 == 0
+}
+
+// fourHave says whether a byte is one of the first four.
+func fourHave(b []byte, c byte) bool {
+	w := binary.LittleEndian.Uint32(b) ^ uint32(c)*(ones&math.MaxUint32)
+	return (w-ones&math.MaxUint32)&^w&(highs&math.MaxUint32) != 0
+}
+
+// isEscaped says whether the byte at i has an odd number of backslashes before it.
+func isEscaped(b []byte, first, i int) bool {
+	slash := i
+	for slash > first && b[slash-1] == '\\' {
+		slash--
+	}
+	return (i-slash)%2 == 1
 }
