@@ -91,7 +91,7 @@ func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamRespo
 	o.dep.health.begin(o.s.now())
 	resp, err := o.s.upstream.Send(ctx, UpstreamRequest{
 		Deployment: o.dep.Deployment, Path: o.path, Query: o.call.Query,
-		Header: forUpstream(o.call.Header, o.call.Key), Body: o.req.ForUpstream(o.call.Body, o.dep.Model),
+		Header: forUpstream(o.call.Header, o.call.Key), Body: o.req.ForUpstream(o.call.Body, o.dep.Model), Loan: o.call.Loan,
 	})
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -29,8 +29,11 @@ type Call struct {
 	Header    Header
 	Query     string // raw, passed on unchanged
 	Body      []byte // whole; passed on byte for byte
-	// Release, if set, is called when the body is no longer needed.
+	// Release, if set, is called when the body is no longer needed, but for those who
+	// hold the loan.
 	Release func()
+	// Loan of the body; whoever reads it after Release, or after the call, holds it.
+	Loan *Loan
 }
 
 // Key is a verified virtual key and its team.
@@ -91,6 +94,9 @@ type UpstreamRequest struct {
 	Query      string
 	Header     Header // what the client sent, filtered; no credential
 	Body       []byte
+	// Loan of the body: it is held for as long as it is read after the answer has begun,
+	// or after the call.
+	Loan *Loan
 }
 
 // UpstreamResponse is the beginning of an answer; the caller closes Body.

@@ -34,9 +34,9 @@ func newHTTP1(base *url.URL) *http1 {
 	return &http1{pool: pool{addr: net.JoinHostPort(base.Hostname(), port)}, host: base.Host, base: base.EscapedPath()}
 }
 
-// together is up to which size a body is written with its header, and before the
-// answer is waited for. A larger one is written while the answer may come: an upstream
-// may refuse it before it has read it.
+// together is up to which size a body is copied behind its header, and written before
+// the answer is waited for. A larger one is written while the answer may come: an
+// upstream may refuse it before it has read it.
 const together = 64 << 10
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -44,12 +44,12 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // send sends a request and returns the answer's beginning. Nothing is sent twice.
 func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*http.Response, error) {
 	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
 	head, err := h.head((*buf)[:0], r, credential)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.Body) <= together {
+	large := len(r.Body) > together
+	if !large {
 		head = append(head, r.Body...)
 	}
 	*buf = head
@@ -60,13 +60,19 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	c.left = maxHead
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
 	a.stop = context.AfterFunc(ctx, func() { c.Close() }) // whoever reads or writes finds out
-	_, err = c.Write(head)
-	if len(r.Body) > together && err == nil {
+	if large {
 		a.writing = make(chan error, 1)
+		r.Loan.Hold()
 		go func() {
-			_, err := c.Write(r.Body)
+			parts := net.Buffers{head, r.Body}
+			_, err := parts.WriteTo(c.Conn)
+			r.Loan.Release()
+			buffers.Put(buf)
 			a.writing <- err
 		}()
+	} else {
+		_, err = c.Write(head)
+		buffers.Put(buf)
 	}
 	// A host that does not take the request may have said why before.
 	resp, readErr := readAnswer(c)

@@ -3,9 +3,9 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -97,17 +97,64 @@ func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credent
 	if r.Query != "" {
 		to += "?" + r.Query
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(r.Body))
+	// Without a GetBody: a request that may have been billed is never sent twice.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	req.GetBody = nil // a request that may have been billed is never sent twice
+	if req.GetBody = nil; len(r.Body) > 0 {
+		req.Body, req.ContentLength = lend(r), int64(len(r.Body))
+	}
 	req.Header = http.Header(r.Header)
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = nil // the client sent none: neither do we
 	}
 	req.Header.Set(credential[0], credential[1])
-	return c.http.Do(req)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		req.Body.Close() // it should be already
+	}
+	return resp, err
+}
+
+// lent is a body that net/http reads, for as long as it likes: also after the call, until
+// it closes it.
+type lent struct {
+	mu   sync.Mutex
+	rest []byte
+	loan *proxy.Loan
+	over bool
+}
+
+func lend(r proxy.UpstreamRequest) *lent {
+	r.Loan.Hold()
+	return &lent{rest: r.Body, loan: r.Loan}
+}
+
+// Read implements io.Reader.
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.over:
+		return 0, http.ErrBodyReadAfterClose
+	case len(l.rest) == 0:
+		return 0, io.EOF
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+// Close implements io.Closer: nothing is read after it.
+func (l *lent) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.over, l.rest = true, nil
+		l.loan.Release()
+	}
+	return nil
 }
 
 // retryAfter reads retry-after-ms or retry-after, in seconds or as a date; 0:

@@ -31,8 +31,9 @@ type Limits struct {
 // bodies reads request bodies whole: handing the inbound body to the transport
 // makes answers break off when the upstream answers early.
 type bodies struct {
-	limits Limits
-	held   atomic.Int64
+	limits  Limits
+	held    atomic.Int64
+	buffers buffers
 }
 
 // firstPiece is what is held for a body before more of it has arrived. What is
@@ -40,49 +41,98 @@ type bodies struct {
 // memory.
 const firstPiece = 16 << 10
 
-// read returns the body; release says that it is no longer needed.
-func (b *bodies) read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+// read returns the body, on loan: its buffer is another one's after it.
+func (b *bodies) read(w http.ResponseWriter, r *http.Request) (body []byte, loan *proxy.Loan, err error) {
 	if r.ContentLength > MaxBody {
 		return nil, nil, errTooLarge()
 	}
-	held := int64(0)
-	free := func() { b.held.Add(-held) }
-	rc := http.NewResponseController(w)
-	end := time.Now().Add(b.limits.BodyTime)
-	var buf []byte
-	for {
-		if len(buf) == cap(buf) {
-			size := nextSize(len(buf), r.ContentLength)
-			if b.held.Add(size-held) > b.limits.BodyMemory {
-				b.held.Add(held - size)
-				free()
-				return nil, nil, &proxy.Error{
-					Status: http.StatusServiceUnavailable, Type: "overloaded_error", Message: "too many large requests at once; try again", RetryAfter: 2,
-				}
-			}
-			held = size
-			buf = append(make([]byte, 0, size), buf...)
+	arriving := arrival{bodies: b, rc: http.NewResponseController(w), end: time.Now().Add(b.limits.BodyTime)}
+	if err := arriving.read(r); err != nil {
+		arriving.free()
+		return nil, nil, err
+	}
+	return arriving.buf, proxy.NewLoan(func(spoiled bool) {
+		if spoiled {
+			arriving.buf = nil
 		}
-		_ = rc.SetReadDeadline(earlier(end, time.Now().Add(b.limits.BodyIdle))) // what cannot have one cannot hang either
-		n, err := r.Body.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		arriving.free()
+	}), nil
+}
+
+// arrival is a body that is being read.
+type arrival struct {
+	*bodies
+	rc  *http.ResponseController
+	buf []byte
+	// held is what the buffer counts for.
+	held int64
+	// end is when the body must be there, and until the deadline that is set.
+	end, until time.Time
+}
+
+// free gives back what is held.
+func (a *arrival) free() {
+	a.bodies.held.Add(-a.held)
+	if a.held = 0; a.buf != nil {
+		a.buffers.put(a.buf)
+	}
+	a.buf = nil
+}
+
+// read reads the body to its end.
+func (a *arrival) read(r *http.Request) error {
+	for {
+		if len(a.buf) == cap(a.buf) {
+			if err := a.grow(r.ContentLength); err != nil {
+				return err
+			}
+		}
+		a.deadline()
+		n, err := r.Body.Read(a.buf[len(a.buf):cap(a.buf)])
+		a.buf = a.buf[:len(a.buf)+n]
 		switch {
-		case len(buf) > MaxBody:
-			free()
-			return nil, nil, errTooLarge()
+		case len(a.buf) > MaxBody:
+			return errTooLarge()
 		case errors.Is(err, io.EOF):
-			_ = rc.SetReadDeadline(time.Time{}) // as above
-			return buf, free, nil
+			_ = a.rc.SetReadDeadline(time.Time{}) // as below
+			return nil
 		case err != nil:
-			free()
-			return nil, nil, errUnread(err)
+			return errUnread(err)
 		}
 	}
 }
 
+// grow makes room for more, if the memory is there.
+func (a *arrival) grow(length int64) error {
+	size := room(nextSize(len(a.buf), length))
+	if a.bodies.held.Add(size-a.held) > a.limits.BodyMemory {
+		a.bodies.held.Add(a.held - size)
+		return &proxy.Error{
+			Status: http.StatusServiceUnavailable, Type: "overloaded_error", Message: "too many large requests at once; try again", RetryAfter: 2,
+		}
+	}
+	a.held = size
+	larger := append(a.buffers.get(int(size)), a.buf...)
+	if a.buf != nil {
+		a.buffers.put(a.buf)
+	}
+	a.buf = larger
+	return nil
+}
+
+// deadline bounds the next read. One that is far enough away stays: to set it costs as
+// much as a small read.
+func (a *arrival) deadline() {
+	now, idle := time.Now(), a.limits.BodyIdle
+	if a.until.Equal(a.end) || a.until.Sub(now) >= idle {
+		return
+	}
+	a.until = earlier(a.end, now.Add(idle+idle/8))
+	_ = a.rc.SetReadDeadline(a.until) // what cannot have one cannot hang either
+}
+
 // nextSize is the capacity after n bytes: sixteen times as much, but no more than the
-// length that the client named, and one byte to notice the end. Without a length it is
-// twice as much.
+// length that the client named. Without a length it is twice as much.
 func nextSize(n int, length int64) int64 {
 	factor := 2
 	if length >= 0 {
@@ -90,7 +140,7 @@ func nextSize(n int, length int64) int64 {
 	}
 	size := int64(max(factor*n, firstPiece))
 	if length >= 0 && size > length {
-		size = length + 1
+		size = length
 	}
 	return max(min(size, MaxBody+1), int64(n)+1)
 }

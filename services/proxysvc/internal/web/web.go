@@ -53,16 +53,23 @@ func (h *Handler) Responses(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, api proxy.API, do func(context.Context, proxy.Call, proxy.Sink) error) {
 	call := h.call(r, api)
-	body, release, err := h.bodies.read(w, r)
+	body, loan, err := h.bodies.read(w, r)
 	if err != nil {
 		h.answer(w, r, call, err)
 		return
 	}
-	call.Body, call.Release = body, sync.OnceFunc(release)
-	defer call.Release()
+	call.Body, call.Loan, call.Release = body, loan, sync.OnceFunc(loan.Release)
+	over := false
+	defer func() {
+		if !over { // it panics, and who reads the body cannot be told
+			loan.Spoil()
+		}
+		call.Release()
+	}()
 	sink := &sink{w: w, rc: http.NewResponseController(w), timeout: h.limits.ClientTimeout}
 	defer sink.end()
 	err = do(r.Context(), call, sink)
+	over = true
 	switch {
 	case err == nil:
 	case !sink.started:

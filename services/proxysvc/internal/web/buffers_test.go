@@ -1,0 +1,81 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
+)
+
+func TestBuffersAreUsedAgainBySize(t *testing.T) {
+	t.Parallel()
+	var b buffers
+	for _, tt := range []struct{ size, capacity int }{
+		{0, 2 << 10}, {1, 2 << 10}, {2 << 10, 2 << 10}, {2<<10 + 1, 4 << 10}, {200 << 10, 256 << 10}, {1 << 20, 1 << 20}, {8 << 20, 8 << 20}, {8<<20 + 1, 8<<20 + 1}, {MaxBody + 1, MaxBody + 1},
+	} {
+		buf := b.get(tt.size)
+		if len(buf) != 0 || cap(buf) != tt.capacity || room(int64(tt.size)) != int64(tt.capacity) {
+			t.Errorf("get(%d) has %d of %d bytes, counted as %d, want none of %d", tt.size, len(buf), cap(buf), room(int64(tt.size)), tt.capacity)
+		}
+		buf = append(buf, "x"...)
+		b.put(buf)
+		again := b.get(tt.size)
+		if same := &again[:1][0] == &buf[0]; len(again) != 0 || same != (tt.capacity <= 8<<20) {
+			t.Errorf("get(%d) is the one that came back: %t, with %d bytes in it", tt.size, same, len(again))
+		}
+		if next := b.get(tt.size); &next[:1][0] == &again[:1][0] {
+			t.Errorf("get(%d) gave the same buffer twice", tt.size)
+		}
+	}
+	if b.kept != 0 {
+		t.Errorf("%d bytes are kept, want none", b.kept)
+	}
+}
+
+func TestWhatIsKeptIsBounded(t *testing.T) {
+	t.Parallel()
+	var b buffers
+	for range 40 {
+		b.put(make([]byte, 1<<20))
+		b.put(make([]byte, 2<<10))
+	}
+	b.put(make([]byte, 3<<10)) // of no size of its own
+	if b.kept > keepMost || b.kept < keepMost-1<<20 {
+		t.Errorf("%d bytes are kept, want nearly %d", b.kept, keepMost)
+	}
+}
+
+// TestWhoReadsABodyAfterAPanicIsNotKnown serves requests that end well, with an error and
+// in a panic: after the last one the buffer is nobody's, and its memory is free again.
+func TestWhoReadsABodyAfterAPanicIsNotKnown(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		do   func() error
+		kept int
+	}{
+		"well":             {func() error { return nil }, 16 << 10},
+		"with an error":    {func() error { return errors.New("no") }, 16 << 10},
+		"with a panic":     {func() error { panic("no") }, 0},
+		"by its end early": {func() error { panic(http.ErrAbortHandler) }, 0},
+	} {
+		h := New(nil, Limits{BodyMemory: 1 << 20, BodyTime: time.Minute, BodyIdle: time.Minute, ClientTimeout: time.Minute}, func(string, error) {})
+		func() {
+			defer func() { recover() }() //nolint:errcheck // it is the test's own
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/messages", strings.NewReader(strings.Repeat("x", 10_000)))
+			h.serve(httptest.NewRecorder(), r, proxy.Messages, func(_ context.Context, c proxy.Call, _ proxy.Sink) error {
+				if held := h.bodies.held.Load(); held != 16<<10 || len(c.Body) != 10_000 {
+					t.Errorf("%s: %d bytes are held for %d", name, held, len(c.Body))
+				}
+				return tt.do()
+			})
+		}()
+		if held := h.bodies.held.Load(); held != 0 || h.bodies.buffers.kept != tt.kept {
+			t.Errorf("%s: %d bytes are held, %d kept, want none and %d", name, held, h.bodies.buffers.kept, tt.kept)
+		}
+	}
+}
