@@ -82,7 +82,7 @@ func (a *arrival) free() {
 // read reads the body to its end.
 func (a *arrival) read(r *http.Request) error {
 	for {
-		if len(a.buf) == cap(a.buf) {
+		if a.full(r.ContentLength) {
 			if err := a.grow(r.ContentLength); err != nil {
 				return err
 			}
@@ -100,6 +100,16 @@ func (a *arrival) read(r *http.Request) error {
 			return errUnread(err)
 		}
 	}
+}
+
+// leastRead is what a read should have room for, unless less is to come: the connection's
+// own buffer stands behind smaller ones.
+const leastRead = 4 << 10
+
+// full says whether there is too little room for what is to come.
+func (a *arrival) full(length int64) bool {
+	room := cap(a.buf) - len(a.buf)
+	return room == 0 || room < leastRead && length-int64(len(a.buf)) > int64(room)
 }
 
 // grow makes room for more, if the memory is there.

@@ -3,8 +3,10 @@ package web
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +49,50 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	b.put(make([]byte, 3<<10)) // of no size of its own
 	if b.kept > keepMost || b.kept < keepMost-1<<20 {
 		t.Errorf("%d bytes are kept, want nearly %d", b.kept, keepMost)
+	}
+}
+
+// pieces is a body that comes in pieces of up to so many bytes. It notes how much each
+// read has room for.
+type pieces struct {
+	sizes []int
+	left  int
+	rooms []int
+}
+
+func (p *pieces) Read(to []byte) (int, error) {
+	p.rooms = append(p.rooms, len(to))
+	n := min(len(to), p.left)
+	if len(p.sizes) > 0 {
+		n = min(n, p.sizes[0])
+		p.sizes = p.sizes[1:]
+	}
+	if p.left -= n; p.left == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func TestFewReadsTakeABody(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		sizes, rooms []int
+		size         int
+		held         int64
+	}{
+		{nil, []int{2 << 10}, 2 << 10, 2 << 10},
+		{[]int{15 << 10}, []int{16 << 10, 241 << 10}, 200 << 10, 256 << 10}, // what came with the head
+		{[]int{16 << 10}, []int{16 << 10, 240 << 10, 768 << 10}, 1 << 20, 1 << 20},
+		{[]int{15 << 10}, []int{16 << 10, 1 << 10}, 16 << 10, 16 << 10},
+	} {
+		body := &pieces{sizes: tt.sizes, left: tt.size}
+		b := bodies{limits: Limits{BodyMemory: 1 << 30, BodyTime: time.Minute, BodyIdle: time.Minute}}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/messages", body)
+		r.ContentLength = int64(tt.size)
+		got, _, err := b.read(httptest.NewRecorder(), r)
+		if err != nil || len(got) != tt.size || !slices.Equal(body.rooms, tt.rooms) || b.held.Load() != tt.held {
+			t.Errorf("%d bytes, of %d, came by reads of %v, %d held, %v, want reads of %v, %d held", len(got), tt.size, body.rooms, b.held.Load(), err, tt.rooms, tt.held)
+		}
 	}
 }
 
