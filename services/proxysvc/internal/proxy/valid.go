@@ -274,7 +274,11 @@ func textEnd(b []byte, first int) int {
 				n = near
 			}
 			for ; found != 0; found &= found - 1 {
-				if end, over := atQuote(b, first, i+bits.TrailingZeros64(found)); over {
+				at := i + bits.TrailingZeros64(found)
+				if at-first >= 8 && plainlyEscaped(b[at-8:]) {
+					continue
+				}
+				if end, over := atQuote(b, first, at); over {
 					return end
 				}
 			}
@@ -288,11 +292,23 @@ const near = 32
 // quotes has a bit for each byte that is a quote, the first one's lowest.
 func quotes(b *[64]byte) (found uint64) {
 	for i := 0; i < len(b); i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:]) ^ '"'*ones
-		quote := ^((w&^highs + ^uint64(highs)) | w) & highs // of each byte, its high bit
-		found |= (quote >> 7) * 0x0102040810204080 >> 56 << i
+		found |= (equal(binary.LittleEndian.Uint64(b[i:]), '"') >> 7) * 0x0102040810204080 >> 56 << i
 	}
 	return found
+}
+
+// equal has the high bit of each byte of a word that is c.
+func equal(word uint64, c byte) uint64 {
+	w := word ^ uint64(c)*ones
+	return ^((w&^highs + ^uint64(highs)) | w) & highs
+}
+
+// plainlyEscaped says that one backslash stands before a quote, behind the first seven
+// bytes, and no escape \u in them. If it does not, somebody else must look.
+func plainlyEscaped(b []byte) bool {
+	w := binary.LittleEndian.Uint64(b)
+	slashes := equal(w, '\\')
+	return slashes>>48 == 0x8000 && slashes<<8&equal(w, 'u') == 0
 }
 
 // atQuote says whether the quote at i ends the string whose text is not looked at from

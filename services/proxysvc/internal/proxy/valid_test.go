@@ -90,6 +90,9 @@ func TestFarInAStringOnlyItsEndIsLookedFor(t *testing.T) {
 		{strings.Repeat(`{\"a\":\"b\\\"\"}`, 20), true, true},
 		{strings.Repeat(`{\"a\":\"b\"}`, 20) + `\`, false, false},
 		{strings.Repeat(`{\"a\":\"b\"}`, 20) + `\u12`, false, false},
+		{strings.Repeat(`{\"a\":\"b\"}`, 20) + `\u123\"` + strings.Repeat("y", 100), false, false},
+		{strings.Repeat(`{\"a\":\"b\"}`, 20) + `\u\"` + strings.Repeat("y", 100), false, false},
+		{strings.Repeat(`{\"a\":\"b\"}`, 20) + `\\","b":"` + strings.Repeat("y", 100), true, true},
 		{strings.Repeat(`{\"a\":\"b\"}`, 20) + `",1,"` + strings.Repeat("y", 100), false, false},
 		{strings.Repeat(`{\"a\":\"b\"}`, 20) + strings.Repeat("y", 200) + `\"`, true, true},
 	} {
