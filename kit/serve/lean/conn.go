@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/sock"
 )
 
 // headSize is the largest head that is served here, and what is read of a
@@ -38,7 +39,7 @@ const (
 // that goroutine's own.
 type conn struct {
 	srv    *Server
-	nc     net.Conn
+	nc     *sock.Conn
 	raw    syscall.RawConn
 	remote string
 	born   int64 // tick
@@ -141,7 +142,7 @@ func (c *conn) readable(fd uintptr) bool {
 	if c.buf == nil {
 		c.buf = buffers.Get().(*[headSize]byte)
 	}
-	n, again, err := read(fd, c.buf[c.w:])
+	n, again, err := sock.Read(fd, c.buf[c.w:])
 	if again {
 		if c.w == 0 {
 			c.release()
@@ -226,7 +227,7 @@ func (c *conn) handOver() bool {
 	rest := bytes.Clone(c.buf[c.r:c.w])
 	c.r = c.w
 	c.release()
-	c.srv.cold.give(&handed{Conn: c.nc, rest: rest})
+	c.srv.cold.give(&handed{Conn: c.nc.Conn, rest: rest})
 	return true
 }
 
@@ -292,7 +293,7 @@ func (c *conn) noDeadlines(w *response) bool {
 const lingerTime = 500 * time.Millisecond
 
 func (c *conn) linger() {
-	if closeWrite(c.nc) != nil || c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if closeWrite(c.nc.Conn) != nil || c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
 	io.Copy(io.Discard, onlyReader{c.nc}) //nolint:errcheck // it ends when time is up, or the client's side is closed

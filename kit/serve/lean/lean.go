@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/sock"
 )
 
 // Server is an http.Server with hot routes. Serve once; then Shutdown or Close.
@@ -145,22 +147,21 @@ func (s *Server) accept(l net.Listener, c *cold) {
 				return
 			}
 		}
-		sc, ok := nc.(syscall.Conn)
-		if !ok {
+		if _, ok := nc.(syscall.Conn); !ok {
 			c.give(nc)
 			continue
 		}
-		raw, err := sc.SyscallConn()
+		sc, err := sock.New(nc)
 		if err != nil {
 			nc.Close()
 			continue
 		}
-		s.start(nc, raw)
+		s.start(sc)
 	}
 }
 
-func (s *Server) start(nc net.Conn, raw syscall.RawConn) {
-	c := &conn{srv: s, nc: nc, raw: raw, remote: nc.RemoteAddr().String(), born: s.tick.Load()}
+func (s *Server) start(nc *sock.Conn) {
+	c := &conn{srv: s, nc: nc, raw: nc.Raw(), remote: nc.RemoteAddr().String(), born: s.tick.Load()}
 	c.onReadable = c.readable
 	c.until = s.after(s.header)
 	s.mu.Lock()

@@ -211,7 +211,7 @@ func (w *response) send(p []byte, end string) {
 		_, err = w.c.nc.Write(o.head)
 	} else {
 		parts := net.Buffers{o.head, p, []byte(end)}
-		_, err = parts.WriteTo(w.c.nc)
+		_, err = parts.WriteTo(w.c.nc.Conn)
 	}
 	w.free()
 	if err != nil {

@@ -2,20 +2,12 @@ package lean
 
 import (
 	"net"
-	"sync"
+	"sync/atomic"
+	"syscall"
 )
 
-// writes are the sizes of what a server wrote.
-type writes struct {
-	mu  sync.Mutex
-	all []int
-}
-
-func (w *writes) sizes() []int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.all
-}
+// writes counts what a server wrote.
+type writes struct{ n atomic.Int64 }
 
 // counted is a listener whose connections note their writes.
 type counted struct {
@@ -36,9 +28,18 @@ type countedConn struct {
 	wrote *writes
 }
 
-func (c countedConn) Write(p []byte) (int, error) {
-	c.wrote.mu.Lock()
-	c.wrote.all = append(c.wrote.all, len(p))
-	c.wrote.mu.Unlock()
-	return c.TCPConn.Write(p)
+// SyscallConn gives the socket that the server writes to.
+func (c countedConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	return countedRaw{raw, c.wrote}, err
+}
+
+type countedRaw struct {
+	syscall.RawConn
+	wrote *writes
+}
+
+func (c countedRaw) Write(write func(fd uintptr) bool) error {
+	c.wrote.n.Add(1)
+	return c.RawConn.Write(write)
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/sock"
 )
 
 const (
@@ -99,10 +101,11 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: nc}
-	if c.raw, err = nc.(*net.TCPConn).SyscallConn(); err != nil {
+	sc, err := sock.New(nc)
+	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
+	c := &conn{Conn: sc, raw: sc.Raw()}
 	c.look = c.peek
 	c.in = bufio.NewReader(c)
 	return c, nil

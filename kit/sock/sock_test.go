@@ -1,0 +1,129 @@
+package sock
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// pair is two ends of a connection.
+func pair(t *testing.T) (a, b *Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialled.Close(); accepted.Close() })
+	return of(t, dialled), of(t, accepted)
+}
+
+func of(t *testing.T, nc net.Conn) *Conn {
+	t.Helper()
+	c, err := New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestWhatIsWrittenIsRead sends more than the kernel holds, so that both sides wait.
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	sent := make([]byte, 32<<20+7)
+	rand.Read(sent)
+	wrote := make(chan error, 1)
+	go func() {
+		n, err := a.Write(sent)
+		if n != len(sent) {
+			t.Errorf("Write = %d, want %d", n, len(sent))
+		}
+		wrote <- errors.Join(err, a.Close())
+	}()
+	got, err := io.ReadAll(b)
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("read %d bytes, %v, want the %d that were written", len(got), err, len(sent))
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	if n, err := b.Read(make([]byte, 1)); n != 0 || err != io.EOF { //nolint:errorlint // as io.Reader says
+		t.Errorf("Read after the end = %d, %v", n, err)
+	}
+}
+
+func TestNothingToReadOrWrite(t *testing.T) {
+	t.Parallel()
+	a, _ := pair(t)
+	if n, err := a.Read(nil); n != 0 || err != nil {
+		t.Errorf("Read of nothing = %d, %v", n, err)
+	}
+	if n, err := a.Write(nil); n != 0 || err != nil {
+		t.Errorf("Write of nothing = %d, %v", n, err)
+	}
+}
+
+func TestDeadlinesEndReadsAndWrites(t *testing.T) {
+	t.Parallel()
+	a, _ := pair(t)
+	within := 100 * time.Millisecond
+	if err := a.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read = %d, %v", n, err)
+	}
+	if err := a.SetWriteDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.Write(make([]byte, 64<<20)); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Write = %d, %v, want what was taken and the deadline", n, err)
+	}
+}
+
+func TestCloseEndsAReadThatWaits(t *testing.T) {
+	t.Parallel()
+	a, _ := pair(t)
+	go a.Close()
+	if n, err := a.Read(make([]byte, 1)); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Read = %d, %v", n, err)
+	}
+}
+
+func TestAResetIsAnError(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	if err := b.Conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	if n, err := a.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("Read = %d, %v", n, err)
+	}
+	if n, err := a.Write([]byte("x")); n != 0 || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("Write = %d, %v", n, err)
+	}
+}
+
+func TestAPipeIsNoSocket(t *testing.T) {
+	t.Parallel()
+	a, _ := net.Pipe()
+	if _, err := New(a); err == nil {
+		t.Error("New takes what has no file descriptor")
+	}
+}
