@@ -59,6 +59,7 @@ var kits = map[string][]string{
 	"kit/serve/lean":      {"kit/sock"},
 	"kit/virtualkey":      {"kit/secret"},
 	"kit/serve/scopetest": {"kit/secret", "kit/serve"},
+	"kit/pg":              {"kit/sock"},
 	"kit/pg/pgmigrate":    {"kit/pg"},
 	"kit/pg/pgtest":       {"kit/pg/pgmigrate", "kit/pg/pglocal"},
 }

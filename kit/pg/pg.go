@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/proliferate-ai/llm-proxy/kit/sock"
 )
 
 // Options are what a service may choose about its pool; the zero value works.
@@ -88,12 +91,24 @@ func config(url string, o Options) (*pgxpool.Config, error) {
 	case c.ConnectTimeout == 0:
 		c.ConnectTimeout = connectTimeout
 	}
+	c.DialFunc = overSock(c.DialFunc)
 	cfg.AfterConnect = scanUTC
 	if c.ValidateConnect == nil { // the URL does not choose by target_session_attrs
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 		cfg.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) { return canWrite(conn), nil }
 	}
 	return cfg, nil
+}
+
+// overSock has connections read and written past Go's scheduler.
+func overSock(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return sock.New(nc)
+	}
 }
 
 // ambiguous reports whether a special character that is not percent-encoded may
