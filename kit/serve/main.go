@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // Main is the body of every service's main function: it loads the
@@ -43,21 +39,4 @@ func Main[C any](args []string, load func(getenv func(string) string) (C, error)
 		return 1
 	}
 	return 0
-}
-
-// Logger makes the service's logger: JSON lines on standard error, or where
-// Config says.
-func Logger(cfg Config) *zap.Logger {
-	level, err := zapcore.ParseLevel(cfg.LogLevel)
-	if err != nil {
-		level = zap.InfoLevel
-	}
-	enc := zap.NewProductionEncoderConfig()
-	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	var to io.Writer = os.Stderr
-	if cfg.LogTo != nil {
-		to = cfg.LogTo
-	}
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(to)), level)
-	return zap.New(core).With(zap.String("service", cfg.Name), zap.Int("pid", os.Getpid()))
 }

@@ -48,7 +48,7 @@ func openDatabase(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 // what they cost, and the log is closed.
 func Run(ctx context.Context, cfg Config) (err error) {
 	t := newTelemetry(cfg)
-	defer t.log.Sync() //nolint:errcheck // standard error need not be synced
+	defer t.log.Sync() //nolint:errcheck // there is nobody to tell
 	pool, err := openDatabase(ctx, cfg)
 	if err != nil {
 		return err

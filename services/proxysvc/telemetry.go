@@ -18,6 +18,7 @@ import (
 // troubles of the ledger and the key watch. No label names a team or a key.
 type telemetry struct {
 	log      *zap.Logger
+	message  *zap.Logger // of the line that every request has
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	cost     prometheus.Counter
@@ -40,8 +41,9 @@ var pools = [...]string{"input", "output", "cache_read", "cache_write_5m", "cach
 func newTelemetry(cfg Config) *telemetry {
 	reg := serve.NewRegistry()
 	auto := promauto.With(reg)
+	log := serve.Logger(cfg.Serve)
 	t := &telemetry{
-		log: serve.Logger(cfg.Serve), registry: reg,
+		log: log, message: serve.Unhurried(log), registry: reg,
 		requests: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "proxysvc_requests_total", Help: "Settled requests by how they ended.",
 		}, []string{"status", "estimated"}),
@@ -117,7 +119,7 @@ func (t *telemetry) settled(s *ledger.Settlement) {
 	for n, tokens := range [...]int64{u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens} {
 		t.tokens[n].Add(float64(tokens))
 	}
-	t.log.Info("message", zap.String("request_id", s.RequestID), zap.String("team_id", s.TeamID), zap.String("user_id", s.UserID),
+	t.message.Info("message", zap.String("request_id", s.RequestID), zap.String("team_id", s.TeamID), zap.String("user_id", s.UserID),
 		zap.String("key_id", s.KeyID), zap.String("model", s.Model), zap.String("status", string(s.Status)), zap.Bool("estimated", s.Estimated),
 		zap.Int("http_status", s.HTTPStatus), zap.String("error_type", s.ErrorType), zap.Int64("cost_nano_usd", int64(s.Cost)),
 		zap.Int64("duration_ms", s.EndedAt.Sub(s.StartedAt).Milliseconds()))
