@@ -233,9 +233,9 @@ func (c *conn) handOver() bool {
 
 // exchange serves one request, and says whether another may follow.
 func (c *conn) exchange(h http.Handler, req *http.Request, length int64) bool {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	w := &response{c: c, cancel: cancel, header: http.Header{}, length: -1}
+	w := &response{c: c, header: http.Header{}, length: -1}
+	ctx := w.ctx.Begin(context.Background())
+	defer w.cancel()
 	w.since.Store(c.srv.tick.Load())
 	w.body.c, w.body.left = c, length
 	req = req.WithContext(ctx)
@@ -248,7 +248,7 @@ func (c *conn) exchange(h http.Handler, req *http.Request, length int64) bool {
 	if !c.enter(busy, 0, w) || !c.call(h, w, req) {
 		return false
 	}
-	cancel()
+	w.cancel()
 	// What is left to send or to read is bounded as an idle connection is.
 	if !c.enter(busy, c.srv.idle, nil) || !w.finish() || !c.noDeadlines(w) {
 		return false

@@ -1,7 +1,6 @@
 package lean
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 )
 
 // holdSize is how much of an answer is held before it is sent by itself: what
@@ -21,10 +22,10 @@ const sniffLen = 512
 // response is a request and its answer: an http.ResponseWriter with what
 // http.ResponseController asks for.
 type response struct {
-	c      *conn
-	cancel context.CancelFunc // of the request
-	since  atomic.Int64       // tick at which it began, or at which something was last sent
-	body   body
+	c     *conn
+	ctx   leash.Leash  // of the request
+	since atomic.Int64 // tick at which it began, or at which something was last sent
+	body  body
 
 	header  http.Header
 	status  int   // 0 before WriteHeader
@@ -42,6 +43,9 @@ type response struct {
 	hasDate, hasType, encoded bool
 	connection                []string
 }
+
+// cancel ends the request's context.
+func (w *response) cancel() { w.ctx.End(nil) }
 
 // output is what waits to be sent.
 type output struct{ head, body []byte }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 )
 
 // outbound sends one call to the deployments of its plan, one after the other as
@@ -18,9 +20,14 @@ type outbound struct {
 	dep     target // the one that is asked now
 	retries int    // how often the call was sent again
 
-	end   context.CancelCauseFunc // of this attempt
-	idle  *time.Timer             // ends the attempt when the upstream is silent
-	limit *time.Timer             // ends it when the deployment's time is up; nil: no limit
+	now *attempt // nil: there was none
+}
+
+// attempt is one question to one deployment. Its context ends with the request's.
+type attempt struct {
+	life  leash.Leash
+	idle  *time.Timer // ends the attempt when the upstream is silent
+	limit *time.Timer // ends it when the deployment's time is up; nil: no limit
 }
 
 // maxRetryWait is the longest pause before a retry. When the upstream asks for a
@@ -58,7 +65,7 @@ func (o *outbound) send(ctx context.Context, mayGoOn func(ctx context.Context, r
 		o.stop()
 		o.retries++
 		if !sleep(ctx, wait) {
-			return ctx, nil, context.Cause(ctx)
+			return ctx, nil, leash.Cause(ctx)
 		}
 	}
 }
@@ -82,26 +89,22 @@ func (o *outbound) choose() *Error {
 
 // attempt asks one deployment once.
 func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamResponse, error) {
-	ctx, o.end = context.WithCancelCause(ctx)
-	o.idle = time.AfterFunc(o.s.set.IdleTimeout, o.ender(errIdle))
-	o.limit = nil
+	a := &attempt{}
+	ctx = a.life.Begin(ctx)
+	a.idle = time.AfterFunc(o.s.set.IdleTimeout, func() { a.life.End(errIdle) })
 	if d := o.timeLimit(); d > 0 {
-		o.limit = time.AfterFunc(d, o.ender(errTimeout))
+		a.limit = time.AfterFunc(d, func() { a.life.End(errTimeout) })
 	}
+	o.now = a
 	o.dep.health.begin(o.s.now())
 	resp, err := o.s.upstream.Send(ctx, UpstreamRequest{
 		Deployment: o.dep.Deployment, Path: o.path, Query: o.call.Query,
 		Header: forUpstream(o.call.Header, o.call.Key), Body: o.req.ForUpstream(o.call.Body, o.dep.Model), Loan: o.call.Loan,
 	})
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if cause := a.life.Cause(); err != nil && cause != nil {
+		err = cause
 	}
 	return ctx, resp, err
-}
-
-func (o *outbound) ender(cause error) func() {
-	end := o.end
-	return func() { end(cause) }
 }
 
 // timeLimit is how long the deployment may take: for the first byte of a stream,
@@ -122,23 +125,25 @@ func (o *outbound) timeLimit() time.Duration {
 
 // alive notes that bytes of the answer arrived.
 func (o *outbound) alive() {
-	o.idle.Reset(o.s.set.IdleTimeout)
-	if o.limit != nil && o.req.Stream {
-		o.limit.Stop()
-		o.limit = nil
+	a := o.now
+	a.idle.Reset(o.s.set.IdleTimeout)
+	if a.limit != nil && o.req.Stream {
+		a.limit.Stop()
+		a.limit = nil
 	}
 }
 
 // stop ends the attempt and frees what it holds.
 func (o *outbound) stop() {
-	if o.end == nil {
+	a := o.now
+	if a == nil {
 		return
 	}
-	o.idle.Stop()
-	if o.limit != nil {
-		o.limit.Stop()
+	a.idle.Stop()
+	if a.limit != nil {
+		a.limit.Stop()
 	}
-	o.end(nil)
+	a.life.End(nil)
 }
 
 // outcome says whether an attempt may be followed by another one.

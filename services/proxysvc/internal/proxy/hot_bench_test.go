@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/hotpath"
@@ -130,11 +131,12 @@ func hot(tb testing.TB) []hotpath.Operation {
 			bound(r)
 		}
 	}
+	client := (&leash.Leash{}).Begin(tb.Context()) // as lean has it
 	request := func(body []byte) func() {
 		call := hotCall(body)
 		return func() {
 			sink := swallow{}
-			if err := svc.CreateMessage(tb.Context(), call, &sink); err != nil || sink.bytes == 0 {
+			if err := svc.CreateMessage(client, call, &sink); err != nil || sink.bytes == 0 {
 				tb.Fatal(err)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -25,10 +26,13 @@ type run struct {
 	told    bool           // what the ticket says of the key was taken notice of
 	spent   *money.NanoUSD // by the key before this request; nil: not known
 	meter   meter
-	decoder decoder // of a compressed answer; nil: it is not
-	opaque  bool    // the answer cannot be read, so that its cost is the worst case
-	halt    context.CancelCauseFunc
+	decoder decoder           // of a compressed answer; nil: it is not
+	opaque  bool              // the answer cannot be read, so that its cost is the worst case
 	result  ledger.Settlement // filled in on the way
+
+	life     leash.Leash // ends when the client has gone or the request was stopped
+	over     leash.Hook  // then tells the sink
+	settling leash.Leash // ends when settling takes too long
 }
 
 // CreateMessage runs one charged request of any API. It returns an *Error while
@@ -40,10 +44,11 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 	if err != nil {
 		return err
 	}
-	ctx, r.halt = context.WithCancelCause(ctx)
-	defer r.halt(nil)
-	defer context.AfterFunc(ctx, sink.Stop)() // before halt, which ends what is over anyway
-	remove, stopped := s.running.Add(r.key, r.halt)
+	ctx = r.life.Begin(ctx)
+	defer r.life.End(nil)
+	r.over.After(ctx, sink.Stop)
+	defer r.over.Stop() // before the end of what is over anyway
+	remove, stopped := s.running.Add(r.key, r.life.End)
 	if stopped != nil {
 		return stopped
 	}
@@ -121,7 +126,7 @@ func (r *run) throwAway(ctx context.Context, resp *UpstreamResponse) {
 	if resp != nil && resp.good() {
 		status = ledger.Stopped
 		r.countPrompt(resp)
-	} else if cause := context.Cause(ctx); cause != nil {
+	} else if cause := leash.Cause(ctx); cause != nil {
 		status, _ = ending(cause)
 	}
 	_ = r.settle(ctx, status, nil) // nothing more can be done: Postgres and the journal are away
@@ -176,7 +181,7 @@ func requestID(h Header) string {
 
 func (r *run) refused(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		cause := context.Cause(ctx)
+		cause := leash.Cause(ctx)
 		if _, reply := ending(cause); reply != nil {
 			return reply // it was stopped
 		}
@@ -192,7 +197,7 @@ func (r *run) unanswered(ctx context.Context, err error) error {
 	if r.meter != nil && r.result.HTTPStatus < 300 {
 		status = ledger.Interrupted // it broke off in the middle
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := leash.Cause(ctx); cause != nil {
 		status, reply = ending(cause)
 		err = cause
 	}
@@ -308,8 +313,9 @@ func reply(sink Sink, status int, h Header, body []byte) error {
 // has gone: what was used must be booked. Its error is an answer of ours, since
 // an answer that is not on the ledger may not be completed.
 func (r *run) settle(ctx context.Context, status ledger.Status, reason *Error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.s.set.SettleTimeout)
-	defer cancel()
+	ctx = r.settling.Begin(context.WithoutCancel(ctx))
+	late := time.AfterFunc(r.s.set.SettleTimeout, func() { r.settling.End(context.DeadlineExceeded) })
+	defer late.Stop()
 	o := &r.result
 	o.Request = r.admit.Request
 	o.Model, o.ModelID, o.Retries = r.dep.Model, r.dep.ID, r.retries

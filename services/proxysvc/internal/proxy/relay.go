@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
@@ -184,7 +185,7 @@ func (r *run) finish(ctx context.Context, sink Sink, end []byte, rest io.Reader)
 // the client left, or we stopped it. One that we stop ends with a typed error
 // event; one that the upstream cut is cut for the client too.
 func (r *run) broken(ctx context.Context, sink Sink, rest []byte, readErr error) error {
-	cause := context.Cause(ctx)
+	cause := leash.Cause(ctx)
 	if cause == nil {
 		if len(rest) > 0 && r.decoder == nil {
 			_ = sink.Write(rest) // the half event that arrived; the cut follows
@@ -208,9 +209,9 @@ func (r *run) broken(ctx context.Context, sink Sink, rest []byte, readErr error)
 // upstream call is cancelled at once; what was received is billed.
 func (r *run) abandon(ctx context.Context, gone error) error {
 	status := ledger.Aborted
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := leash.Cause(ctx); cause != nil {
 		status, _ = ending(cause) // it was stopped while it waited for the client
 	}
-	r.halt(gone)
+	r.life.End(gone)
 	return errors.Join(gone, r.settle(ctx, status, nil))
 }

@@ -40,7 +40,7 @@ func NewRunning(cutExhausted bool) *Running {
 func (r *Running) Add(k *Key, cancel context.CancelCauseFunc) (remove func(), err *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stops["key:"+k.KeyID] > k.Revision || k.TeamID != "" && r.stops["team:"+k.TeamID] > k.Revision {
+	if len(r.stops) > 0 && (r.stops["key:"+k.KeyID] > k.Revision || k.TeamID != "" && r.stops["team:"+k.TeamID] > k.Revision) {
 		return nil, errKey()
 	}
 	if k.Revision < r.floor {
@@ -73,6 +73,13 @@ func (r *Running) End(keyIDs, teamIDs []string, revision int64, reason string) {
 }
 
 func (r *Running) end(keyIDs, teamIDs []string, revision int64, reason string, which func(*Key) bool) {
+	for _, cancel := range r.note(keyIDs, teamIDs, revision, reason, which) {
+		cancel(&StopError{Reason: reason}) // it closes connections: others need not wait for that
+	}
+}
+
+// note notes a stop, and says what ends the requests that it ends.
+func (r *Running) note(keyIDs, teamIDs []string, revision int64, reason string, which func(*Key) bool) []context.CancelCauseFunc {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.stops) > maxStops {
@@ -89,11 +96,20 @@ func (r *Running) end(keyIDs, teamIDs []string, revision int64, reason string, w
 			r.stops["team:"+id] = max(r.stops["team:"+id], revision)
 		}
 	}
+	return r.cancels(func(k *Key) bool {
+		return (keys[k.KeyID] || k.TeamID != "" && teams[k.TeamID]) && which(k)
+	})
+}
+
+// cancels are of the requests with such keys. The caller holds mu.
+func (r *Running) cancels(of func(*Key) bool) []context.CancelCauseFunc {
+	var out []context.CancelCauseFunc
 	for _, run := range r.runs {
-		if (keys[run.key.KeyID] || run.key.TeamID != "" && teams[run.key.TeamID]) && which(run.key) {
-			run.cancel(&StopError{Reason: reason})
+		if of(run.key) {
+			out = append(out, run.cancel)
 		}
 	}
+	return out
 }
 
 // From begins anew at a revision: a request whose key was verified before it may
@@ -126,9 +142,10 @@ func (r *Running) keys() []*Key {
 // Shutdown ends every request that still runs.
 func (r *Running) Shutdown() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, run := range r.runs {
-		run.cancel(errShutdown)
+	all := r.cancels(func(*Key) bool { return true })
+	r.mu.Unlock()
+	for _, cancel := range all {
+		cancel(errShutdown)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
@@ -59,7 +60,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	}
 	c.left = maxHead
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
-	a.stop = context.AfterFunc(ctx, func() { c.Close() }) // whoever reads or writes finds out
+	a.cut.After(ctx, a.closeConn) // whoever reads or writes finds out
 	if large {
 		a.writing = make(chan error, 1)
 		r.Loan.Hold()
@@ -152,10 +153,10 @@ type answer struct {
 	conn    *conn
 	pool    *pool
 	body    io.ReadCloser
-	stop    func() bool // takes back that ctx closes the connection
-	writing chan error  // tells when the body was written; nil: it was
-	last    bool        // the connection carries no other request
-	end     error       // what whoever reads on is told; nil: it is not over
+	cut     leash.Hook // closes the connection when ctx ends
+	writing chan error // tells when the body was written; nil: it was
+	last    bool       // the connection carries no other request
+	end     error      // what whoever reads on is told; nil: it is not over
 }
 
 // Read implements io.Reader.
@@ -182,6 +183,8 @@ func (a *answer) Close() error {
 	return nil
 }
 
+func (a *answer) closeConn() { a.conn.Close() } // nothing is lost
+
 // finish ends an answer that was read to its end.
 func (a *answer) finish() {
 	written := a.writing == nil
@@ -192,7 +195,7 @@ func (a *answer) finish() {
 		default: // the upstream answered before it had the whole body
 		}
 	}
-	if a.last || !written || a.conn.in.Buffered() > 0 || !a.stop() {
+	if a.last || !written || a.conn.in.Buffered() > 0 || !a.cut.Stop() {
 		a.drop(io.EOF)
 		return
 	}
@@ -203,7 +206,7 @@ func (a *answer) finish() {
 // drop closes the connection. After it the request's body is nobody's.
 func (a *answer) drop(end error) {
 	a.end = end
-	a.stop()
+	a.cut.Stop()
 	a.conn.Close() // nothing is lost
 	if a.writing != nil {
 		<-a.writing //nolint:errcheck // it was cut off
@@ -213,7 +216,7 @@ func (a *answer) drop(end error) {
 // fail ends an answer that broke, and says why.
 func (a *answer) fail(err error) error {
 	if a.ctx.Err() != nil {
-		err = context.Cause(a.ctx)
+		err = leash.Cause(a.ctx)
 	}
 	a.drop(err)
 	return err
