@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // maxDrain is how much of a body that its handler left is read, so that the
@@ -135,31 +134,10 @@ func (b *body) shut() (unread bool) {
 
 // readBody reads from the connection within the handler's deadline.
 func (c *conn) readBody(p []byte) (int, error) {
-	if err := c.setInRead(true); err != nil {
+	if err := c.reads.begin(); err != nil {
 		return 0, err
 	}
 	n, err := c.nc.Read(p)
-	c.setInRead(false) //nolint:errcheck // no deadline is set
+	c.reads.end()
 	return n, err
-}
-
-func (c *conn) setInRead(in bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.inRead = in; !in || c.applied.Equal(c.deadline) {
-		return nil
-	}
-	c.applied = c.deadline
-	return c.nc.SetReadDeadline(c.deadline)
-}
-
-// setDeadline sets when reads of the body end.
-func (c *conn) setDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.deadline = t; !c.inRead {
-		return nil
-	}
-	c.applied = t
-	return c.nc.SetReadDeadline(t)
 }

@@ -56,10 +56,7 @@ type conn struct {
 	until     int64     // tick at which the watch closes the connection; 0: none
 	answering *response // while a handler runs
 
-	// deadline is what the handler set for reads of the body, and applied what the
-	// connection has: most bodies are here with their head and wait for nothing.
-	deadline, applied time.Time
-	inRead            bool
+	reads, writes deadline // that the handler set
 }
 
 func (c *conn) serve() {
@@ -83,13 +80,14 @@ func (c *conn) serve() {
 			return
 		case ours:
 		}
-		req, err := parse(c.buf[c.r : c.r+s.at])
+		w := &response{c: c, length: -1}
+		req, err := parse(w.ctx.Begin(context.Background()), c.buf[c.r:c.r+s.at])
 		if err != nil || req.ContentLength != s.length {
 			handedOver = c.handOver()
 			return
 		}
 		c.r += s.at
-		if !c.exchange(s.handler, req, s.length) {
+		if !c.exchange(s.handler, w, req, s.length) {
 			return
 		}
 		c.served, c.blanks = true, maxBlanks
@@ -232,13 +230,10 @@ func (c *conn) handOver() bool {
 }
 
 // exchange serves one request, and says whether another may follow.
-func (c *conn) exchange(h http.Handler, req *http.Request, length int64) bool {
-	w := &response{c: c, header: http.Header{}, length: -1}
-	ctx := w.ctx.Begin(context.Background())
+func (c *conn) exchange(h http.Handler, w *response, req *http.Request, length int64) bool {
 	defer w.cancel()
 	w.since.Store(c.srv.tick.Load())
 	w.body.c, w.body.left = c, length
-	req = req.WithContext(ctx)
 	req.RemoteAddr = c.remote
 	req.Body = &w.body
 	if length == 0 {
@@ -250,7 +245,7 @@ func (c *conn) exchange(h http.Handler, req *http.Request, length int64) bool {
 	}
 	w.cancel()
 	// What is left to send or to read is bounded as an idle connection is.
-	if !c.enter(busy, c.srv.idle, nil) || !w.finish() || !c.noDeadlines(w) {
+	if !c.enter(busy, c.srv.idle, nil) || !w.finish() || !c.noDeadlines() {
 		return false
 	}
 	return c.enter(idle, c.srv.idle, nil)
@@ -275,18 +270,7 @@ func (c *conn) call(h http.Handler, w *response, req *http.Request) (ok bool) {
 }
 
 // noDeadlines takes off what the handler set.
-func (c *conn) noDeadlines(w *response) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = time.Time{}
-	if !c.applied.IsZero() {
-		c.applied = time.Time{}
-		if c.nc.SetReadDeadline(time.Time{}) != nil {
-			return false
-		}
-	}
-	return !w.bounded.Load() || c.nc.SetWriteDeadline(time.Time{}) == nil
-}
+func (c *conn) noDeadlines() bool { return c.reads.clear() == nil && c.writes.clear() == nil }
 
 // lingerTime is how long a client that still sends gets to read its answer, as
 // in net/http: what is closed with bytes unread is reset, answer and all.

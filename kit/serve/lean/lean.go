@@ -163,6 +163,7 @@ func (s *Server) accept(l net.Listener, c *cold) {
 func (s *Server) start(nc *sock.Conn) {
 	c := &conn{srv: s, nc: nc, raw: nc.Raw(), remote: nc.RemoteAddr().String(), born: s.tick.Load()}
 	c.onReadable = c.readable
+	c.reads.apply, c.writes.apply = nc.SetReadDeadline, nc.SetWriteDeadline
 	c.until = s.after(s.header)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

@@ -449,3 +449,20 @@ func TestWithoutRoutesItIsNetHTTP(t *testing.T) {
 	}
 	c.gone()
 }
+
+// TestAHeaderIsSetWhole gives a header away instead of copying it.
+func TestAHeaderIsSetWhole(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Before", "lost")
+		w.(interface{ SetHeader(h http.Header) }).SetHeader(http.Header{"Content-Type": {"text/x"}, "X-Own": {"a", "b"}})
+		w.Header().Set("X-After", "c")
+		w.Write([]byte("body")) //nolint:errcheck // the test reads it
+	})
+	c := s.dial()
+	c.send(post("x"))
+	want := "200 OK map[Content-Length:[4] Content-Type:[text/x] X-After:[c] X-Own:[a b]] "
+	if got := c.must(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "body") {
+		t.Errorf("the answer:\n%s\nwant\n%s", got, want)
+	}
+}

@@ -23,7 +23,7 @@ func FuzzParse(f *testing.F) {
 		}
 		head := text[:s.at]
 		want, wantErr := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
-		got, err := parse(head)
+		got, err := parse(t.Context(), head)
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("%q: %v, want %v", head, err, wantErr)
 		}

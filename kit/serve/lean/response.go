@@ -37,7 +37,6 @@ type response struct {
 	over    bool // the handler has returned
 	closing bool // the connection ends with this answer
 	err     error
-	bounded atomic.Bool // a write deadline was set
 
 	// What WriteHeader saw, for the rest of the head.
 	hasDate, hasType, encoded bool
@@ -68,7 +67,16 @@ func (o *output) line(name, value string) {
 }
 
 // Header implements http.ResponseWriter.
-func (w *response) Header() http.Header { return w.header }
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = http.Header{}
+	}
+	return w.header
+}
+
+// SetHeader makes h, whose names must be canonical, the answer's header, instead of
+// what was set before. The handler may not use it any more.
+func (w *response) SetHeader(h http.Header) { w.header = h }
 
 // framing are the headers that are written once all is known about the answer;
 // trailers are not sent. noBody leaves out what a 304 says nothing about.
@@ -171,13 +179,10 @@ func (w *response) FlushError() error {
 }
 
 // SetReadDeadline is for http.ResponseController: it bounds reads of the body.
-func (w *response) SetReadDeadline(t time.Time) error { return w.c.setDeadline(t) }
+func (w *response) SetReadDeadline(t time.Time) error { return w.c.reads.set(t) }
 
 // SetWriteDeadline is for http.ResponseController.
-func (w *response) SetWriteDeadline(t time.Time) error {
-	w.bounded.Store(true)
-	return w.c.nc.SetWriteDeadline(t)
-}
+func (w *response) SetWriteDeadline(t time.Time) error { return w.c.writes.set(t) }
 
 // take returns the output, from the pool if nothing is held.
 func (w *response) take() *output {
@@ -209,14 +214,17 @@ func (w *response) send(p []byte, end string) {
 		end = "\r\n" + end
 	}
 	o.head = append(o.head, o.body...)
-	var err error
-	if len(p) <= holdSize {
+	err := w.c.writes.begin()
+	switch {
+	case err != nil:
+	case len(p) <= holdSize:
 		o.head = append(append(o.head, p...), end...)
 		_, err = w.c.nc.Write(o.head)
-	} else {
+	default:
 		parts := net.Buffers{o.head, p, []byte(end)}
 		_, err = parts.WriteTo(w.c.nc.Conn)
 	}
+	w.c.writes.end()
 	w.free()
 	if err != nil {
 		w.err = err

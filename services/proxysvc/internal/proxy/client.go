@@ -11,15 +11,22 @@ import (
 func (k *Key) claims(model string) []ledger.Claim {
 	bare := pricing.Bare(model)
 	var claims []ledger.Claim
-	for _, c := range []ledger.Claim{
-		{Account: ledger.AccountID{Kind: ledger.KindKey, ID: k.KeyID}, Who: "key", Limits: k.Limits},
-		{Account: ledger.AccountID{Kind: ledger.KindKeyModel, ID: ledger.ModelOf(k.KeyID, model)}, Who: "key's " + bare, Limits: k.ModelLimits[bare]},
-		{Account: ledger.AccountID{Kind: ledger.KindTeam, ID: k.TeamID}, Who: "team", Limits: k.TeamLimits},
-		{Account: ledger.AccountID{Kind: ledger.KindTeamModel, ID: ledger.ModelOf(k.TeamID, model)}, Who: "team's " + bare, Limits: k.TeamModelLimits[bare]},
-	} {
-		if c.Limits.Any() {
-			claims = append(claims, c)
+	for n, limits := range [...]ledger.Limits{k.Limits, k.ModelLimits[bare], k.TeamLimits, k.TeamModelLimits[bare]} {
+		if !limits.Any() {
+			continue
 		}
+		c := ledger.Claim{Limits: limits}
+		switch n {
+		case 0:
+			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindKey, ID: k.KeyID}, "key"
+		case 1:
+			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindKeyModel, ID: ledger.ModelOf(k.KeyID, model)}, "key's "+bare
+		case 2:
+			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindTeam, ID: k.TeamID}, "team"
+		case 3:
+			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindTeamModel, ID: ledger.ModelOf(k.TeamID, model)}, "team's "+bare
+		}
+		claims = append(claims, c)
 	}
 	return claims
 }

@@ -1,7 +1,7 @@
 package proxy
 
 import (
-	"net/textproto"
+	"maps"
 	"strings"
 
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
@@ -10,19 +10,19 @@ import (
 // Header is a set of HTTP headers under their canonical names.
 type Header map[string][]string
 
-// Get returns the first value of a header, or "".
+// Get returns the first value of a header by its canonical name, or "".
 func (h Header) Get(name string) string {
-	if v := h[textproto.CanonicalMIMEHeaderKey(name)]; len(v) > 0 {
+	if v := h[name]; len(v) > 0 {
 		return v[0]
 	}
 	return ""
 }
 
-// Set replaces a header.
-func (h Header) Set(name, value string) { h[textproto.CanonicalMIMEHeaderKey(name)] = []string{value} }
+// Set replaces a header by its canonical name.
+func (h Header) Set(name, value string) { h[name] = []string{value} }
 
 // hopByHop are the headers of one connection only (RFC 9110, section 7.6.1).
-var hopByHop = map[string]bool{
+var hopByHop = names{
 	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
 	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
 }
@@ -30,11 +30,11 @@ var hopByHop = map[string]bool{
 // dropped are request headers that never leave: credentials, cookies, what
 // describes our side of the connection, and what the transport sets itself.
 // Anthropic's clients need none of them.
-var dropped = map[string]bool{
+var dropped = hopByHop.and(names{
 	"Authorization": true, "X-Api-Key": true, "Api-Key": true, "X-Goog-Api-Key": true, "Ocp-Apim-Subscription-Key": true,
 	"Openai-Organization": true, "Openai-Project": true, "Cookie": true, "Host": true, "Content-Length": true, "Accept-Encoding": true, "Expect": true,
 	"Forwarded": true, "Via": true, "X-Real-Ip": true, "X-Request-Id": true,
-}
+})
 
 // droppedPrefixes are families of request headers that never leave.
 var droppedPrefixes = []string{"X-Forwarded-", "X-Litellm-", "X-Llmproxy-"}
@@ -42,10 +42,10 @@ var droppedPrefixes = []string{"X-Forwarded-", "X-Litellm-", "X-Llmproxy-"}
 // forUpstream filters a client's headers. What is unknown passes; a header that
 // holds the virtual key does not, whatever its name.
 func forUpstream(h Header, key secret.String) Header {
-	connection := strings.Join(h["Connection"], ",")
+	connection := h["Connection"]
 	out := make(Header, len(h)+1)
 	for name, values := range h {
-		if hopByHop[name] || dropped[name] || hasAnyPrefix(name, droppedPrefixes) || listed(connection, name) || holds(values, key) {
+		if dropped[name] || hasAnyPrefix(name, droppedPrefixes) || listed(connection, name) || holds(values, key) {
 			continue
 		}
 		out[name] = values
@@ -57,30 +57,53 @@ func forUpstream(h Header, key secret.String) Header {
 
 // droppedAnswers are answer headers that describe the real organisation or our
 // connection to the upstream.
-var droppedAnswers = map[string]bool{
+var droppedAnswers = hopByHop.and(names{
 	"Set-Cookie": true, "Anthropic-Organization-Id": true, "Openai-Organization": true, "Openai-Project": true, "Content-Length": true, "Alt-Svc": true, "Via": true,
 	"Server": true, "Cf-Ray": true, "Cf-Cache-Status": true, "Strict-Transport-Security": true, "Nel": true, "Report-To": true,
-}
+})
 
 // droppedAnswerPrefixes are families of answer headers that never reach a
 // client: the limits of our real key, and what only we may say.
 var droppedAnswerPrefixes = []string{"Anthropic-Ratelimit-", "X-Ratelimit-", "X-Litellm-", "X-Llmproxy-"}
 
-// forClient filters an upstream's headers and adds ours.
-func forClient(h Header, requestID, modelID string) Header {
-	connection := strings.Join(h["Connection"], ",")
-	out := make(Header, len(h)+3)
-	for name, values := range h {
-		if hopByHop[name] || droppedAnswers[name] || listed(connection, name) ||
-			hasAnyPrefix(name, droppedAnswerPrefixes) {
-			continue
+// answerHeader is an answer's header, with an array for the values that we add.
+type answerHeader struct {
+	Header
+	values []string
+}
+
+// Set replaces a header by its canonical name.
+func (a *answerHeader) Set(name, value string) {
+	a.values = append(a.values, value)
+	n := len(a.values)
+	a.Header[name] = a.values[n-1 : n : n]
+}
+
+// ourHeaders is how many values we add at most.
+const ourHeaders = 8
+
+// forClient makes of an upstream's headers the client's: it takes some away and adds
+// ours.
+func forClient(h Header, requestID, modelID string) answerHeader {
+	connection := h["Connection"]
+	out := answerHeader{h, make([]string, 0, ourHeaders)}
+	for name := range h {
+		if droppedAnswers[name] || listed(connection, name) || hasAnyPrefix(name, droppedAnswerPrefixes) {
+			delete(h, name)
 		}
-		out[name] = values
 	}
 	out.Set("X-Llmproxy-Request-Id", requestID)
-	out.Set("X-Litellm-Call-Id", requestID)
+	out.Header["X-Litellm-Call-Id"] = out.Header["X-Llmproxy-Request-Id"]
 	out.Set("X-Litellm-Model-Id", modelID)
 	return out
+}
+
+// names is a set of canonical names.
+type names map[string]bool
+
+func (n names) and(more names) names {
+	maps.Copy(more, n)
+	return more
 }
 
 func hasAnyPrefix(name string, prefixes []string) bool {
@@ -92,11 +115,13 @@ func hasAnyPrefix(name string, prefixes []string) bool {
 	return false
 }
 
-// listed says whether a Connection header names this one.
-func listed(connection, name string) bool {
-	for part := range strings.SplitSeq(connection, ",") {
-		if part = strings.TrimSpace(part); part != "" && strings.EqualFold(part, name) {
-			return true
+// listed says whether one of the Connection headers names this one.
+func listed(connection []string, name string) bool {
+	for _, list := range connection {
+		for part := range strings.SplitSeq(list, ",") {
+			if part = strings.TrimSpace(part); part != "" && strings.EqualFold(part, name) {
+				return true
+			}
 		}
 	}
 	return false

@@ -23,12 +23,14 @@ type run struct {
 	key     *Key
 	admit   ledger.Admission
 	ticket  *ledger.Ticket
-	told    bool           // what the ticket says of the key was taken notice of
-	spent   *money.NanoUSD // by the key before this request; nil: not known
+	told    bool          // what the ticket says of the key was taken notice of
+	spent   money.NanoUSD // by the key before this request, if it is known
 	meter   meter
 	decoder decoder           // of a compressed answer; nil: it is not
 	opaque  bool              // the answer cannot be read, so that its cost is the worst case
 	result  ledger.Settlement // filled in on the way
+
+	spentKnown bool
 
 	life     leash.Leash // ends when the client has gone or the request was stopped
 	over     leash.Hook  // then tells the sink
@@ -59,7 +61,7 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 // do admits the request, calls the upstream and passes the answer on. With
 // limits the admission is decided first; without, it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
-	if r.spent = r.s.spent.of(r.key.KeyID); r.spent == nil {
+	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID); !r.spentKnown {
 		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
 	}
 	if r.ticket = r.s.ledger.Begin(&r.admit); r.ticket == nil {
@@ -108,7 +110,7 @@ func (r *run) tell() {
 		r.s.warn(w)
 	}
 	if now := r.ticket.Standing.KeySpent; now != nil {
-		r.spent = now
+		r.spent, r.spentKnown = *now, true
 		if r.admit.AskSpent {
 			r.s.spent.note(r.key.KeyID, *now)
 		}
@@ -287,10 +289,10 @@ func (r *run) decoded(body []byte) []byte {
 
 // header is the answer's header with ours. cost is what the request is known to
 // have cost by now.
-func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) Header {
+func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) answerHeader {
 	h := forClient(resp.Header, r.call.RequestID, r.dep.ID)
-	if r.spent != nil {
-		h.Set("X-Litellm-Key-Spend", (*r.spent + cost).String())
+	if r.spentKnown {
+		h.Set("X-Litellm-Key-Spend", (r.spent + cost).String())
 	}
 	if left := r.ticket.Standing.Left; left != nil {
 		h.Set("X-Llmproxy-Budget-Remaining", max(0, *left-cost).String())
@@ -301,9 +303,9 @@ func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) Header {
 	return h
 }
 
-func reply(sink Sink, status int, h Header, body []byte) error {
+func reply(sink Sink, status int, h answerHeader, body []byte) error {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if err := sink.Start(status, h); err != nil {
+	if err := sink.Start(status, h.Header); err != nil {
 		return err
 	}
 	return sink.Write(body)
@@ -374,7 +376,7 @@ func (r *run) thread(status ledger.Status) *ledger.Thread {
 // cost prices usage, whole and by pool. What cannot be priced, or read, costs the
 // worst case.
 func (r *run) cost(u pricing.Usage) (money.NanoUSD, map[string]money.NanoUSD) {
-	if price, _ := r.s.priceOf(r.dep); price != nil && !r.opaque {
+	if price, _ := r.s.priceOf(&r.dep); price != nil && !r.opaque {
 		cost, err1 := price.Cost(u, r.admit.StartedAt)
 		parts, err2 := price.Breakdown(u, r.admit.StartedAt)
 		if err1 == nil && err2 == nil {

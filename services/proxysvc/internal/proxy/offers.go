@@ -18,7 +18,7 @@ func (s *Service) Offers() []Offer {
 	for _, d := range t.Deployments {
 		o := Offer{Deployment: d}
 		o.Condition, _ = t.health[identity(d)].condition(&d, s.now())
-		if price, listed := s.priceOf(target{Deployment: d}); listed {
+		if price, listed := s.priceOf(&target{Deployment: d}); listed {
 			o.Price = price
 		}
 		offers = append(offers, o)
@@ -32,7 +32,7 @@ func (s *Service) Price(name string) (*pricing.Model, error) {
 	t := s.router.table.Load()
 	for _, provider := range []Provider{Anthropic, OpenAI} {
 		if ts := t.targets(name, provider); len(ts) > 0 {
-			if price, _ := s.priceOf(ts[0]); price != nil {
+			if price, _ := s.priceOf(&ts[0]); price != nil {
 				return price, nil
 			}
 			return s.book.Model(ts[0].Model) // why there is none

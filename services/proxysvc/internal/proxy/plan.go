@@ -8,9 +8,10 @@ import (
 // again.
 type plan struct {
 	groups  []group
+	first   [1]group       // room for groups where there is no fallback
 	at      int            // the group that is tried now
 	retries int            // left in it
-	tries   map[string]int // by deployment
+	tries   map[string]int // by deployment, of groups that have several
 }
 
 // group is one model name's deployments, as the session prefers them.
@@ -29,8 +30,8 @@ func (t *table) plan(model string, provider Provider, session string) *plan {
 	if len(ts) == 0 {
 		return nil
 	}
-	p := &plan{tries: map[string]int{}}
-	p.groups = append(p.groups, t.group(ts, session))
+	p := &plan{}
+	p.groups = append(p.first[:0], t.group(ts, session))
 	fallbacks, own := t.Fallbacks[model]
 	if !own {
 		if fallbacks, own = t.Fallbacks[bareName(model)]; !own {
@@ -65,7 +66,9 @@ func (p *plan) only(d target) {
 // picks none and says until when.
 func (p *plan) next(now time.Time) (d target, ok bool, until time.Time) {
 	best, tries := Full, 0
-	for _, candidate := range p.groups[p.at].targets {
+	candidates := p.groups[p.at].targets
+	for i := range candidates {
+		candidate := &candidates[i]
 		c, free := candidate.health.condition(&candidate.Deployment, now)
 		if c == Full {
 			if until.IsZero() || free.Before(until) {
@@ -74,10 +77,13 @@ func (p *plan) next(now time.Time) (d target, ok bool, until time.Time) {
 			continue
 		}
 		if n := p.tries[candidate.ID]; c < best || c == best && n < tries {
-			d, ok, best, tries = candidate, true, c, n
+			d, ok, best, tries = *candidate, true, c, n
 		}
 	}
-	if ok {
+	if ok && len(candidates) > 1 {
+		if p.tries == nil {
+			p.tries = map[string]int{}
+		}
 		p.tries[d.ID]++
 	}
 	return d, ok, until
@@ -99,10 +105,12 @@ func (p *plan) again() bool {
 }
 
 // all are the deployments that the request may come to.
-func (p *plan) all() []target {
-	var out []target
+func (p *plan) all(yield func(*target) bool) {
 	for _, g := range p.groups {
-		out = append(out, g.targets...)
+		for i := range g.targets {
+			if !yield(&g.targets[i]) {
+				return
+			}
+		}
 	}
-	return out
 }

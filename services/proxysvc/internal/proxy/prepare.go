@@ -134,7 +134,7 @@ func (r *run) follow(ctx context.Context) (tokens int64, err error) {
 	case err != nil:
 		return 0, errOverloaded(err)
 	}
-	d, ok := holder(thread.ModelID, r.plan.all())
+	d, ok := r.plan.holder(thread.ModelID)
 	if !ok {
 		return 0, errThread(r.req.Previous, "lives at a deployment that does not serve this model any more; start a new one")
 	}
@@ -148,7 +148,7 @@ func (r *run) follow(ctx context.Context) (tokens int64, err error) {
 func (r *run) hold(held int64) error {
 	b := bound(r.req)
 	b.PromptTokens = min(b.PromptTokens+held, longestPrompt)
-	for _, d := range r.plan.all() {
+	for d := range r.plan.all {
 		price, listed := r.s.priceOf(d)
 		if !listed {
 			r.s.warn(ledger.Warning{Account: ledger.AccountID{Kind: ledger.KindModel, ID: shown(d.Model)}})
@@ -168,7 +168,7 @@ func (r *run) hold(held int64) error {
 
 // priceOf is the price of a deployment: its own, or the book's for its model. One
 // that is not listed has the price that stands in for it, or nil.
-func (s *Service) priceOf(d target) (price *pricing.Model, listed bool) {
+func (s *Service) priceOf(d *target) (price *pricing.Model, listed bool) {
 	if d.Price != nil {
 		return d.Price, true
 	}

@@ -169,13 +169,14 @@ func score(d target, session string) float64 {
 	return -float64(d.Weight) / math.Log(u)
 }
 
-// holder finds the deployment of an id among all that speak for a provider.
-func holder(id string, among []target) (target, bool) {
-	i := slices.IndexFunc(among, func(d target) bool { return d.ID == id })
-	if i < 0 {
-		return target{}, false
+// holder finds the deployment of an id among those of a plan.
+func (p *plan) holder(id string) (target, bool) {
+	for d := range p.all {
+		if d.ID == id {
+			return *d, true
+		}
 	}
-	return among[i], true
+	return target{}, false
 }
 
 // Conditions counts the deployments by condition.

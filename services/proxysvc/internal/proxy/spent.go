@@ -28,14 +28,14 @@ const (
 	maxSpent   = 100_000
 )
 
-// of returns what the key has spent; nil: the ledger must be asked.
-func (s *spent) of(keyID string) *money.NanoUSD {
+// of returns what the key has spent; not known: the ledger must be asked.
+func (s *spent) of(keyID string) (amount money.NanoUSD, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k, ok := s.keys[keyID]; ok && s.now().Sub(k.readAt) < spentFresh {
-		return &k.amount
+		return k.amount, true
 	}
-	return nil
+	return 0, false
 }
 
 // note notes what the ledger says.

@@ -76,7 +76,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 		buffers.Put(buf)
 	}
 	// A host that does not take the request may have said why before.
-	resp, readErr := readAnswer(c)
+	resp, readErr := readAnswer(c, &a.plain)
 	if readErr != nil {
 		return nil, a.fail(errors.Join(err, readErr))
 	}
@@ -90,8 +90,8 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 
 // readAnswer reads the beginning of the answer, without those that only say that it
 // will come.
-func readAnswer(c *conn) (*http.Response, error) {
-	if resp := readPlain(c.in); resp != nil {
+func readAnswer(c *conn, plain *plainBody) (*http.Response, error) {
+	if resp := readPlain(c.in, plain); resp != nil {
 		return resp, nil
 	}
 	for {
@@ -153,6 +153,7 @@ type answer struct {
 	conn    *conn
 	pool    *pool
 	body    io.ReadCloser
+	plain   plainBody  // is body, of a plain answer
 	cut     leash.Hook // closes the connection when ctx ends
 	writing chan error // tells when the body was written; nil: it was
 	last    bool       // the connection carries no other request

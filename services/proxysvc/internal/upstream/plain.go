@@ -15,8 +15,8 @@ import (
 // readPlain reads the beginning of an answer that any client reads alike, as
 // http.ReadResponse would at three times the cost: its head is there in one piece,
 // and its end is told by one Content-Length. Nil: it is another one, of which nothing
-// was taken.
-func readPlain(in *bufio.Reader) *http.Response {
+// was taken. body is what it is read by.
+func readPlain(in *bufio.Reader, body *plainBody) *http.Response {
 	if _, err := in.Peek(1); err != nil {
 		return nil
 	}
@@ -40,10 +40,14 @@ func readPlain(in *bufio.Reader) *http.Response {
 		Header: h, ContentLength: length, Body: http.NoBody,
 	}
 	if length > 0 {
-		resp.Body = &plainBody{in: in, left: length}
+		body.in, body.left = in, length
+		resp.Body = body
 	}
 	return resp
 }
+
+// moreHeaders is how many the pipeline adds to an answer: the map need not grow then.
+const moreHeaders = 8
 
 // plainStatus reads a status line. Not ok: it is odd, or its answer has no body
 // whatever its header says.
@@ -67,7 +71,7 @@ func plainHeader(lines string) (h http.Header, length int64) {
 			return nil, 0
 		}
 	}
-	h = lean.Header(lines)
+	h = lean.Header(lines, moreHeaders)
 	for _, name := range changing {
 		if h[name] != nil {
 			return nil, 0

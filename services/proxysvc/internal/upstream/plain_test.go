@@ -32,7 +32,7 @@ func FuzzPlain(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		in := bufio.NewReader(bytes.NewReader(text))
-		got := readPlain(in)
+		got := readPlain(in, &plainBody{})
 		if got == nil {
 			if rest, err := io.ReadAll(in); err != nil || !bytes.Equal(rest, text) {
 				t.Fatalf("%q: something was taken of it", text)
@@ -65,7 +65,7 @@ func FuzzPlain(f *testing.F) {
 func TestAHeadInPiecesIsNotPlain(t *testing.T) {
 	t.Parallel()
 	in := bufio.NewReader(iotest.OneByteReader(strings.NewReader("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")))
-	if readPlain(in) != nil {
+	if readPlain(in, &plainBody{}) != nil {
 		t.Error("it was read")
 	}
 	resp, err := http.ReadResponse(in, nil)

@@ -20,13 +20,15 @@ import (
 // others, and those behind a proxy of the environment, by net/http's transport, which
 // speaks HTTP/2 where the other side does.
 type Client struct {
-	http  *http.Client
-	clear sync.Map // API base → *http1; nil: by net/http
+	http *http.Client
+
+	mu    sync.RWMutex
+	clear map[string]*http1 // by API base; nil: by net/http
 }
 
 // New makes a client.
 func New() *Client {
-	return &Client{http: &http.Client{
+	return &Client{clear: map[string]*http1{}, http: &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -72,8 +74,11 @@ func (c *Client) Send(ctx context.Context, r proxy.UpstreamRequest) (*proxy.Upst
 
 // host is how an API base is called without net/http; nil: it is not.
 func (c *Client) host(base string) (*http1, error) {
-	if h, ok := c.clear.Load(base); ok {
-		return h.(*http1), nil
+	c.mu.RLock()
+	h, known := c.clear[base]
+	c.mu.RUnlock()
+	if known {
+		return h, nil
 	}
 	u, err := url.Parse(base)
 	if err != nil {
@@ -83,12 +88,15 @@ func (c *Client) host(base string) (*http1, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the environment's proxy: %w", err)
 	}
-	var h *http1
-	if u.Scheme == "http" && u.User == nil && by == nil {
-		h = newHTTP1(u)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h, known = c.clear[base]; !known {
+		if u.Scheme == "http" && u.User == nil && by == nil {
+			h = newHTTP1(u)
+		}
+		c.clear[base] = h
 	}
-	known, _ := c.clear.LoadOrStore(base, h)
-	return known.(*http1), nil
+	return h, nil
 }
 
 // transport sends a request by net/http.

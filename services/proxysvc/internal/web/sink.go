@@ -1,6 +1,7 @@
 package web
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,8 +13,9 @@ import (
 // sink passes an answer on over HTTP.
 type sink struct {
 	w       http.ResponseWriter
-	rc      *http.ResponseController
+	rc      http.ResponseController
 	timeout time.Duration
+	loan    *proxy.Loan // of the request's body; nil: it is no longer needed
 	started bool
 	stream  bool
 
@@ -35,8 +37,15 @@ func (s *sink) Stop() {
 	s.deadline()
 }
 
+// releaseBody lets go of the request's body, once.
+func (s *sink) releaseBody() {
+	s.loan.Release()
+	s.loan = nil
+}
+
 // end takes the deadline off again: the connection may carry another request.
 func (s *sink) end() {
+	s.releaseBody()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
@@ -64,9 +73,10 @@ func (s *sink) deadline() {
 func (s *sink) Start(status int, h proxy.Header) error {
 	s.started = true
 	s.stream = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
-	header := s.w.Header()
-	for name, values := range h {
-		header[name] = values
+	if whole, ok := s.w.(interface{ SetHeader(h http.Header) }); ok { // kit/serve/lean's
+		whole.SetHeader(http.Header(h))
+	} else {
+		maps.Copy(s.w.Header(), h)
 	}
 	s.deadline()
 	s.w.WriteHeader(status)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/id"
@@ -58,16 +57,15 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, api proxy.API, d
 		h.answer(w, r, call, err)
 		return
 	}
-	call.Body, call.Loan, call.Release = body, loan, sync.OnceFunc(loan.Release)
+	sink := &sink{w: w, rc: *http.NewResponseController(w), timeout: h.limits.ClientTimeout, loan: loan}
+	call.Body, call.Loan, call.Release = body, loan, sink.releaseBody
+	defer sink.end()
 	over := false
 	defer func() {
 		if !over { // it panics, and who reads the body cannot be told
 			loan.Spoil()
 		}
-		call.Release()
 	}()
-	sink := &sink{w: w, rc: http.NewResponseController(w), timeout: h.limits.ClientTimeout}
-	defer sink.end()
 	err = do(r.Context(), call, sink)
 	over = true
 	switch {
@@ -109,11 +107,20 @@ func apiOf(r *http.Request) proxy.API {
 	return proxy.ChatCompletions
 }
 
+// routeOf is a path below one /v1, whether it has none, one or two.
+func routeOf(path string) string {
+	below := strings.TrimPrefix(strings.TrimPrefix(path, "/v1"), "/v1")
+	if at := len(path) - len(below) - len("/v1"); at >= 0 {
+		return path[at:]
+	}
+	return "/v1" + below
+}
+
 func (h *Handler) call(r *http.Request, api proxy.API) proxy.Call {
 	header := proxy.Header(r.Header)
 	return proxy.Call{
 		API:       api,
-		Path:      "/v1" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/v1"), "/v1"),
+		Path:      routeOf(r.URL.Path),
 		From:      h.limits.Proxies.ClientOf(r),
 		RequestID: id.New("req_", time.Now()),
 		Key:       proxy.KeyFrom(header),
