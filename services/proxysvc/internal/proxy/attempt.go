@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/leash"
@@ -26,8 +28,37 @@ type outbound struct {
 // attempt is one question to one deployment. Its context ends with the request's.
 type attempt struct {
 	life  leash.Leash
-	idle  *time.Timer // ends the attempt when the upstream is silent
-	limit *time.Timer // ends it when the deployment's time is up; nil: no limit
+	signs atomic.Int64 // of life: how often bytes came
+	limit *time.Timer  // ends it when the deployment's time is up; nil: no limit
+
+	mu     sync.Mutex
+	idle   *time.Timer // looks for signs
+	seen   int64       // at the last look
+	silent int         // looks that found no new one
+}
+
+// looks is how often a silence is looked at before it is long enough. So it may last a
+// quarter longer than it should, and a piece of a stream costs no timer.
+const looks = 4
+
+// watch begins to look.
+func (a *attempt) watch(idle time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.idle = time.AfterFunc(idle/looks, func() { a.look(idle) })
+}
+
+// look ends an attempt whose upstream is silent.
+func (a *attempt) look(idle time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if signs := a.signs.Load(); signs != a.seen {
+		a.seen, a.silent = signs, 0
+	} else if a.silent++; a.silent == looks {
+		a.life.End(errIdle)
+		return
+	}
+	a.idle.Reset(idle / looks)
 }
 
 // maxRetryWait is the longest pause before a retry. When the upstream asks for a
@@ -91,7 +122,7 @@ func (o *outbound) choose() *Error {
 func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamResponse, error) {
 	a := &attempt{}
 	ctx = a.life.Begin(ctx)
-	a.idle = time.AfterFunc(o.s.set.IdleTimeout, func() { a.life.End(errIdle) })
+	a.watch(o.s.set.IdleTimeout)
 	if d := o.timeLimit(); d > 0 {
 		a.limit = time.AfterFunc(d, func() { a.life.End(errTimeout) })
 	}
@@ -126,7 +157,7 @@ func (o *outbound) timeLimit() time.Duration {
 // alive notes that bytes of the answer arrived.
 func (o *outbound) alive() {
 	a := o.now
-	a.idle.Reset(o.s.set.IdleTimeout)
+	a.signs.Add(1)
 	if a.limit != nil && o.req.Stream {
 		a.limit.Stop()
 		a.limit = nil

@@ -150,8 +150,8 @@ func hot(tb testing.TB) []hotpath.Operation {
 		{Name: "ScanJSON200KB", Allocs: 2, Run: scan([]byte(messageOf(quoted(strings.Repeat(`{"name":"tool","description":"does a thing"},`, 3600)), "")))},
 		{Name: "Delta", Allocs: 0, Run: func() { events.ready.Reset(); events.take(piece) }},
 		{Name: "MeterWhole", Allocs: 5, Run: func() { Messages.newMeter(0, false).Body(whole) }},
-		{Name: "RequestPlain", Allocs: 58, Run: request(small)},
-		{Name: "RequestStream20Deltas", Allocs: 80, Run: request(streamed)},
+		{Name: "RequestPlain", Allocs: 57, Run: request(small)},
+		{Name: "RequestStream20Deltas", Allocs: 79, Run: request(streamed)},
 	}
 }
 

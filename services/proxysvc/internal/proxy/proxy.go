@@ -127,7 +127,8 @@ type Sink interface {
 
 // Settings of a Service.
 type Settings struct {
-	// IdleTimeout ends a request after this much silence of the upstream.
+	// IdleTimeout ends a request after this much silence of the upstream, or up to a
+	// quarter more once its answer has begun.
 	IdleTimeout time.Duration
 	// ProgressInterval is how often the usage of a running stream is put on the
 	// ledger, for the case that this replica dies.
