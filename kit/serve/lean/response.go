@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/textproto"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +68,32 @@ func (o *output) line(name, value string) {
 	o.head = append(append(append(append(o.head, name...), ": "...), value...), "\r\n"...)
 }
 
+// lines writes a header as http.Header does, but in any order of its names.
+func (o *output) lines(h http.Header, without map[string]bool) {
+	for name, values := range h {
+		if without[name] {
+			continue
+		}
+		for _, value := range values {
+			if plainLine(name, value) {
+				o.line(name, value)
+			} else {
+				http.Header{name: {value}}.Write(o) //nolint:errcheck // to memory
+			}
+		}
+	}
+}
+
+// plainLine says whether a header line needs no repair.
+func plainLine(name, value string) bool {
+	for i := range len(name) {
+		if !tokens[name[i]] {
+			return false
+		}
+	}
+	return name != "" && !strings.ContainsAny(value, "\r\n") && value == textproto.TrimString(value)
+}
+
 // Header implements http.ResponseWriter.
 func (w *response) Header() http.Header {
 	if w.header == nil {
@@ -122,7 +150,7 @@ func (w *response) WriteHeader(status int) {
 	if status == http.StatusNotModified {
 		without = noBody
 	}
-	w.header.WriteSubset(o, without) //nolint:errcheck // to memory
+	o.lines(w.header, without)
 }
 
 func first(h http.Header, name string) string {

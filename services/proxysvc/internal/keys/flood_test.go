@@ -46,8 +46,8 @@ func TestAnUnknownKeyIsAskedForOnce(t *testing.T) {
 
 // TestBadKeysCostTheSameLookUps refuses bad keys of each kind twice: the first time
 // only one with a right checksum is asked for, the second time none is. What a look-up
-// costs is all that could tell them apart by time; the rest, a checksum or a hash and a
-// map, is as little as what dev's BenchmarkBadKeys shows.
+// costs is all that could tell them apart by time; the rest, a hash, a map and a
+// checksum, is as little as what dev's BenchmarkBadKeys shows.
 func TestBadKeysCostTheSameLookUps(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)

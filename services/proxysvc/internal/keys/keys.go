@@ -88,16 +88,13 @@ var _ proxy.Keys = (*Client)(nil)
 // Verify finds out what a key may do. Unauthenticated when it is no live key,
 // Unavailable when keysvc cannot say and the key was not verified recently.
 func (c *Client) Verify(ctx context.Context, key secret.String) (*proxy.Key, error) {
-	if !virtualkey.Valid(key.Reveal()) {
-		return nil, errUnknown
-	}
 	token := virtualkey.Token(key.Reveal())
 	known, trusted := c.known(token)
 	switch {
-	case trusted && known.key == nil:
-		return nil, errUnknown
-	case trusted:
+	case trusted && known.key != nil:
 		return known.key, nil
+	case trusted, !virtualkey.Valid(key.Reveal()):
+		return nil, errUnknown
 	}
 	before := c.seen()
 	k, err := c.ask(ctx, token)
