@@ -132,7 +132,9 @@ func TestADeploymentWhoseTimeIsUpIsFollowedByTheNext(t *testing.T) {
 					t.Fatalf("%d by %s: %s", resp.StatusCode, resp.Header.Get("X-Litellm-Model-Id"), text)
 				}
 			}
-			p.want(n, n)
+			if got := p.asked(); got[0] == 0 || got[0] > n || got[1] != n { // on a busy machine a time may be up before its call
+				t.Errorf("the upstreams were asked %v times, want at most %d and %d", got, n, n)
+			}
 		})
 	}
 }
