@@ -66,7 +66,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 		r.Loan.Hold()
 		go func() {
 			parts := net.Buffers{head, r.Body}
-			_, err := parts.WriteTo(c.Conn)
+			_, err := parts.WriteTo(c.Conn.Conn)
 			r.Loan.Release()
 			buffers.Put(buf)
 			a.writing <- err

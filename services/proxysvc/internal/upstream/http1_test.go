@@ -223,8 +223,8 @@ func TestABodyIsNotReadAfterItsCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow := &clinging{Conn: own.Conn, closed: make(chan struct{}), returned: make(chan struct{}), t: t}
-	own.Conn = slow
+	slow := &clinging{Conn: own.Conn.Conn, closed: make(chan struct{}), returned: make(chan struct{}), t: t}
+	own.Conn.Conn = slow
 	h.pool.put(own)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the client has gone")

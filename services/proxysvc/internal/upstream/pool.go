@@ -22,8 +22,7 @@ const (
 
 // conn is an HTTP/1.1 connection to an upstream.
 type conn struct {
-	net.Conn
-	raw       syscall.RawConn
+	*sock.Conn
 	in        *bufio.Reader
 	left      int64 // what may still be read
 	idleSince time.Time
@@ -46,7 +45,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // end has neither closed it nor said anything.
 func (c *conn) fresh() bool {
 	c.quiet = false
-	err := c.raw.Read(c.look)
+	err := c.Raw().Read(c.look)
 	return err == nil && c.quiet
 }
 
@@ -105,7 +104,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
-	c := &conn{Conn: sc, raw: sc.Raw()}
+	c := &conn{Conn: sc}
 	c.look = c.peek
 	c.in = bufio.NewReader(c)
 	return c, nil
