@@ -111,6 +111,49 @@ func TestWhatAKeyHasSpentIsToldToTheLastRow(t *testing.T) {
 	}
 }
 
+// TestWhatAKeyHasSpentIsFoundByItsOwnRows asks for it with a plan that was made while there
+// was nothing, and many rows of others behind the totals.
+func TestWhatAKeyHasSpentIsFoundByItsOwnRows(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	w, stop := startWriter(t, db, settings)
+	run := func(key string, ask bool) {
+		t.Helper()
+		r := request(key, "team")
+		ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 1, AskSpent: ask})
+		if err == nil {
+			err = ticket.Settle(t.Context(), settlement(r, 7))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const others, asks = 400, 20
+	for range asks {
+		run("first", true)
+	}
+	for range others {
+		run("other", false)
+	}
+	for range asks {
+		run("first", true)
+	}
+	stop()
+	db.Reset() // a session that ends tells its counts
+	var read int64
+	waitFor(t, func() []bool {
+		var told int64
+		err := db.QueryRow(t.Context(), `select n_tup_ins, idx_tup_fetch from pg_stat_user_tables where relid = 'spend.spend_logs_default'::regclass`).Scan(&told, &read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return make([]bool, told/(others+2*asks))
+	})
+	if most := int64(2 * asks * 2 * asks); read > most {
+		t.Errorf("%d rows were read, want %d at most", read, most)
+	}
+}
+
 // TestALogThatWasJustCountedWaits counts again only after a while.
 func TestALogThatWasJustCountedWaits(t *testing.T) {
 	t.Parallel()
