@@ -156,7 +156,7 @@ func reload(ctx context.Context, cfg Config, router *proxy.Router, t *telemetry)
 // countEvery is how often totals are brought up to the rows. The longer it is, the more
 // rows of an account are added at once; and the more have to be read by whoever asks, a
 // millisecond for each thousand.
-const countEvery = 5 * time.Second
+const countEvery = 10 * time.Second
 
 // keepTotals brings the totals up to the rows of all logs, together with the other
 // replicas.

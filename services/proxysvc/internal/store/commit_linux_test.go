@@ -19,7 +19,7 @@ import (
 
 // BenchmarkCommit writes batches as a busy writer does: 18 requests are admitted and
 // the 18 of the batch before settled, each of another key; "whole": 18 requests are
-// settled that were not admitted before. Rows are counted every five seconds, as they
+// settled that were not admitted before. Rows are counted every ten seconds, as they
 // are by replicas. It tells the CPU of a request, Postgres's and this process's.
 func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct {
@@ -37,7 +37,7 @@ func BenchmarkCommit(b *testing.B) {
 			counted := time.Now()
 			for b.Loop() {
 				l.commit(b)
-				if time.Since(counted) >= 5*time.Second {
+				if time.Since(counted) >= 10*time.Second {
 					l.count(b)
 					counted = time.Now()
 				}
