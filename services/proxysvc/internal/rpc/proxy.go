@@ -168,7 +168,7 @@ func (p *Proxy) ListOpenRequests(ctx context.Context, r *proxyv1.ListOpenRequest
 func call(ctx context.Context, path string, body *httpbody.HttpBody, version string, beta []string) proxy.Call {
 	md, _ := metadata.FromIncomingContext(ctx)
 	h := proxy.Header{}
-	for _, name := range []string{"authorization", "x-api-key", "user-agent"} {
+	for _, name := range []string{"Authorization", "X-Api-Key", "User-Agent"} {
 		if v := md.Get(name); len(v) > 0 {
 			h.Set(name, v[0])
 		}
