@@ -14,6 +14,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -63,7 +64,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	err := c.raw.Read(c.in.try)
 	c.in.p = nil
 	if err == nil {
-		err = c.in.err
+		err = c.failed("read", c.in.err)
 	}
 	return c.in.n, err
 }
@@ -86,9 +87,17 @@ func (c *Conn) Write(p []byte) (int, error) {
 	err := c.raw.Write(c.out.try)
 	c.out.p = nil
 	if err == nil {
-		err = c.out.err
+		err = c.failed("write", c.out.err)
 	}
 	return c.out.n, err
+}
+
+// failed makes net's error of what a system call says.
+func (c *Conn) failed(op string, err error) error {
+	if err == nil || err == io.EOF { //nolint:errorlint // as io.Reader says
+		return err
+	}
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }
 
 // tryWrite writes what can be. False: the other side must take something first.

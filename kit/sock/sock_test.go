@@ -127,3 +127,26 @@ func TestAPipeIsNoSocket(t *testing.T) {
 		t.Error("New takes what has no file descriptor")
 	}
 }
+
+// TestErrorsAreNets has the other side break the connection off, which callers tell from
+// their own faults by net's type.
+func TestErrorsAreNets(t *testing.T) {
+	t.Parallel()
+	ours, theirs := pair(t)
+	if err := theirs.Conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, read := ours.Read(make([]byte, 1))
+	_, write := ours.Write([]byte("x"))
+	for op, err := range map[string]error{"read": read, "write": write} {
+		if e, ok := errors.AsType[*net.OpError](err); !ok || e.Op != op || e.Addr == nil {
+			t.Errorf("%s: %v (%T), want net's error", op, err, err)
+		}
+	}
+	if !errors.Is(read, syscall.ECONNRESET) {
+		t.Errorf("read: %v, want a reset", read)
+	}
+}
