@@ -74,7 +74,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			Retry:        50 * time.Millisecond,
 			AdmitTimeout: 5 * time.Second,
 
-			ProgressDelay: 50 * time.Millisecond,
+			Company: 25 * time.Millisecond,
 
 			AbandonedHold:   r.Duration("PROXYSVC_ABANDONED_HOLD", 10*time.Minute),
 			OutageAllowance: allowance(&r),

@@ -96,7 +96,9 @@ func (w *Writer) readLog(ctx context.Context, b *Batch) (log Open, err error, ok
 		case <-read:
 			return log, err, true
 		case it := <-w.queue:
-			w.without(w.gather([]item{w.take(it)}))
+			w.without(w.gather([]item{it}))
+		case <-w.hurry:
+			w.without(nil)
 		case <-ctx.Done():
 			<-read // it ends with ctx
 			return log, err, false
@@ -142,7 +144,9 @@ func (w *Writer) bide(ctx context.Context) bool {
 	for {
 		select {
 		case it := <-w.queue:
-			w.without(w.gather([]item{w.take(it)}))
+			w.without(w.gather([]item{it}))
+		case <-w.hurry:
+			w.without(nil)
 		case <-retry.C:
 			return true
 		case <-ctx.Done():
@@ -151,8 +155,10 @@ func (w *Writer) bide(ctx context.Context) bool {
 	}
 }
 
-// without serves items while Postgres is away.
+// without serves items while Postgres is away, and what waited for company.
 func (w *Writer) without(items []item) {
+	items = w.take(append(w.idle, items...))
+	w.idle = nil
 	var keep []item
 	for _, it := range items {
 		switch {

@@ -20,7 +20,8 @@ type Ticket struct {
 	logID     int64       // of its admission; outageLog: it is in none
 	// end is how it ended while its admission waited for the writer: both are one
 	// row then. The writer puts `taken` there when it takes the admission.
-	end atomic.Pointer[Settlement]
+	end     atomic.Pointer[Settlement]
+	hurried atomic.Bool // somebody waits for the admission
 	// Standing is where the key and its team stood when it was admitted.
 	Standing Standing
 }
@@ -88,6 +89,9 @@ func (t *Ticket) Wait(ctx context.Context) error {
 	if t.decided {
 		return nil
 	}
+	if len(t.result) == 0 {
+		t.hurry()
+	}
 	timer := time.NewTimer(time.Until(t.expires))
 	defer timer.Stop()
 	r, err := t.wait(ctx, timer.C)
@@ -96,6 +100,15 @@ func (t *Ticket) Wait(ctx context.Context) error {
 	}
 	t.decide(r)
 	return r.err
+}
+
+// hurry has the writer write the admission, if it lets it wait for company.
+func (t *Ticket) hurry() {
+	t.hurried.Store(true)
+	select {
+	case t.w.hurry <- struct{}{}:
+	default: // it was told, and looks at all that waits
+	}
 }
 
 // wait returns what the writer says. What it has said long ago counts, whatever else
@@ -159,6 +172,9 @@ func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
 	if !t.decided {
 		s.Unadmitted = true
 		both := t.end.CompareAndSwap(nil, s)
+		if both {
+			t.hurry()
+		}
 		r, err := t.wait(ctx, nil)
 		if err != nil {
 			return err
@@ -194,15 +210,18 @@ func (t *Ticket) put(ctx context.Context, s *Settlement) error {
 	return r.err
 }
 
-// take takes an item from the queue. An admission whose request has ended meanwhile
-// is a settlement that frees nothing.
-func (w *Writer) take(it item) item {
-	if it.admission == nil || it.ticket == nil {
-		return it
+// take takes items to write them. An admission whose request has ended meanwhile is a
+// settlement that frees nothing.
+func (w *Writer) take(items []item) []item {
+	for i := range items {
+		it := &items[i]
+		if it.admission == nil || it.ticket == nil {
+			continue
+		}
+		if s := it.ticket.end.Swap(taken); s != nil {
+			it.settlement, it.logID, it.ask = s, w.log.LogID, it.admission.AskSpent
+			it.admission = nil
+		}
 	}
-	if s := it.ticket.end.Swap(taken); s != nil {
-		it.settlement, it.logID, it.ask = s, w.log.LogID, it.admission.AskSpent
-		it.admission = nil
-	}
-	return it
+	return items
 }

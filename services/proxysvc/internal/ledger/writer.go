@@ -22,9 +22,10 @@ type Settings struct {
 	// Silence is how long a log may show no life before others settle its
 	// requests. It must be several heartbeats.
 	Silence time.Duration
-	// ProgressDelay is for how long progress waits for something else to be written
-	// with; the heartbeat takes it along too.
-	ProgressDelay time.Duration
+	// Company is for how long what nobody waits for yet waits for something else to be
+	// written with: progress, and the admission of a request whose upstream has not
+	// answered. The heartbeat takes it along too.
+	Company time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
 	// AbandonedHold is for how long the rest of a hold stays after a replica was
@@ -90,9 +91,12 @@ type Writer struct {
 	queue   chan item
 
 	log Open
-	// notes are progress that waits for company, until due.
-	notes []item
+	// idle is what waits for company, until due, and then is all written; hurry says that
+	// somebody waits for a part of it now.
+	idle  []item
 	due   <-chan time.Time
+	all   bool
+	hurry chan struct{}
 	// pending are settlements that wait for Postgres, in order; strays those whose
 	// log is not, or no longer, this one, and waiting those of them that were looked
 	// at and come again with the heartbeat.
@@ -154,7 +158,7 @@ func NewWriter(store Store, journal Journal, records []Record, set Settings, see
 	strays := left(records, time.Now())
 	return &Writer{
 		store: store, journal: journal, strays: strays, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
-		known: map[string]bool{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
+		hurry: make(chan struct{}, 1), known: map[string]bool{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 
@@ -185,7 +189,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			n := min(len(w.pending), maxBatch/2) // beside what is asked now
 			first := w.pending[:n:n]
 			w.pending = w.pending[n:]
-			w.write(ctx, w.gather(first))
+			w.write(ctx, w.take(w.gather(first)))
 			continue
 		}
 		if len(w.strays) > 0 {
@@ -193,41 +197,80 @@ func (w *Writer) Run(ctx context.Context) error {
 			continue
 		}
 		w.forget()
-		var first []item
+		beats := false
 		select {
 		case it := <-w.queue:
-			if first = w.gather([]item{w.take(it)}); w.defers(first) {
+			if first := w.gather([]item{it}); w.defers(first) {
 				continue
 			}
+		case <-w.hurry:
 		case <-beat.C:
 			w.watch(ctx)
+			beats = true
 		case <-w.due:
+			w.all = true
 		case <-w.stop:
-			if len(w.queue) == 0 && len(w.waiting) == 0 {
+			w.all = true
+			if len(w.queue) == 0 && len(w.waiting)+len(w.idle) == 0 {
 				return w.close(ctx)
 			}
-			if len(w.queue) == 0 && !pause(ctx, w.set.Retry) { // the strays wait for their settlers
+			if len(w.queue)+len(w.idle) == 0 && !pause(ctx, w.set.Retry) { // the strays wait for their settlers
 				return nil
 			}
 			w.again()
-			first = w.gather(nil)
 		case <-ctx.Done():
 			return nil
 		}
-		items := w.gather(append(w.notes, first...))
-		w.notes, w.due = nil, nil
-		w.write(ctx, items)
+		if items := w.gather(w.company()); len(items) > 0 || beats {
+			w.write(ctx, w.take(items))
+		}
 	}
 }
 
-// defers keeps items that are only progress: they cost a transaction less if they
-// wait for the next one.
+// defers has items wait for company, and says whether all of those that wait may.
 func (w *Writer) defers(items []item) bool {
-	if len(w.notes)+len(items) > maxBatch/2 || slices.ContainsFunc(items, func(it item) bool { return it.progress == nil }) {
+	w.idle = append(w.idle, items...)
+	if slices.ContainsFunc(items, item.presses) {
 		return false
 	}
-	if w.notes = append(w.notes, items...); w.due == nil {
-		w.due = time.After(w.set.ProgressDelay)
+	if w.due == nil {
+		w.due = time.After(w.set.Company)
+	}
+	return true
+}
+
+// company is what is written now of what waits, a batch at most: all of it when it is due
+// or much, else what presses, and what would be written by itself in any case. A request
+// that is not streamed may end soon, and is one row then.
+func (w *Writer) company() []item {
+	w.all = w.all || len(w.idle) > maxBatch
+	var now, later []item
+	for _, it := range w.idle {
+		if len(now) < maxBatch && (w.all || it.presses() || it.admission == nil || it.admission.Stream) {
+			now = append(now, it)
+		} else {
+			later = append(later, it)
+		}
+	}
+	switch w.idle = later; {
+	case len(later) == 0:
+		w.due = nil
+	case w.all: // the rest of it is due, too
+		w.due = time.After(0)
+	case w.due == nil:
+		w.due = time.After(w.set.Company)
+	}
+	w.all = false
+	return now
+}
+
+// presses says whether somebody waits for the item, or it is more than a note.
+func (it item) presses() bool {
+	switch {
+	case it.progress != nil:
+		return false
+	case it.admission != nil && it.ticket != nil:
+		return it.ticket.hurried.Load() || it.ticket.end.Load() != nil
 	}
 	return true
 }
@@ -267,7 +310,7 @@ func (w *Writer) gather(items []item) []item {
 	for len(items) < maxBatch {
 		select {
 		case it := <-w.queue:
-			items = append(items, w.take(it))
+			items = append(items, it)
 		default:
 			return items
 		}

@@ -282,7 +282,7 @@ func TestProgressWaitsForCompany(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t, Schema, Migrations)
 			set := called("first", time.Minute)
-			set.Heartbeat, set.ProgressDelay = time.Hour, delay
+			set.Heartbeat, set.Company = time.Hour, delay
 			w := startReplica(t, db, t.TempDir(), set)
 			ticket, of := admit(t, w.Writer, "k", 100)
 			batches := func() (n, cost int64) {
