@@ -32,8 +32,8 @@ books:
 # ROUNDS=1 SECONDS=3. PROFILE=dir also says where proxysvc's CPU goes, and which
 # system calls it makes; that needs perf and strace.
 BENCH =
-ROUNDS = 5
-SECONDS = 5
+ROUNDS = 3
+SECONDS = 10
 bench:
 	@go build -o bin/bench ./dev/bench
 	@exec bin/bench -run '$(BENCH)' -rounds $(ROUNDS) -seconds $(SECONDS) -commit "$$(git describe --always --dirty)" -profile '$(PROFILE)'
