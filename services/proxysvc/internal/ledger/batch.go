@@ -26,7 +26,8 @@ type Batch struct {
 	Admissions  []*Admission
 	Progress    []*Progress
 	KeepFor     time.Duration // for how long what estimates keep is held
-	// Decide is called, once more where the batch is begun anew, with the state of every limited account that the
+	// Decide is called, once more where the batch is begun anew, with the state of every
+	// limited account that the
 	// batch touches, locked and after its settlements, and with the transaction's
 	// instant; it returns the admissions to write.
 	Decide func(accounts map[AccountID]*Account, now time.Time) []*Admission

@@ -97,10 +97,7 @@ func TestWhatAKeyHasSpentIsToldToTheLastRow(t *testing.T) {
 		if _, err := s.Count(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
-		ticket, r := admit(t, w, "k", 100)
-		if err := ticket.Settle(t.Context(), settlement(r, 7)); err != nil {
-			t.Fatal(err)
-		}
+		spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 100, Tokens: 10, Claims: ofKey("k", budget(1000))})
 	}
 	ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: request("k", "team"), AskSpent: true})
 	if err != nil {
@@ -117,26 +114,15 @@ func TestWhatAKeyHasSpentIsFoundByItsOwnRows(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, Schema, Migrations)
 	w, stop := startWriter(t, db, settings)
-	run := func(key string, ask bool) {
-		t.Helper()
-		r := request(key, "team")
-		ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 1, AskSpent: ask})
-		if err == nil {
-			err = ticket.Settle(t.Context(), settlement(r, 7))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	const others, asks = 400, 20
 	for range asks {
-		run("first", true)
+		spend(t, w, &ledger.Admission{Request: request("first", "team"), Hold: 1, AskSpent: true})
 	}
 	for range others {
-		run("other", false)
+		spend(t, w, &ledger.Admission{Request: request("other", "team"), Hold: 1})
 	}
 	for range asks {
-		run("first", true)
+		spend(t, w, &ledger.Admission{Request: request("first", "team"), Hold: 1, AskSpent: true})
 	}
 	stop()
 	db.Reset() // a session that ends tells its counts
@@ -162,10 +148,7 @@ func TestALogThatWasJustCountedWaits(t *testing.T) {
 	w, stop := startWriter(t, db, settings)
 	defer stop()
 	for i, want := range []int64{1, 0} {
-		ticket, r := admit(t, w, "k", 100)
-		if err := ticket.Settle(t.Context(), settlement(r, 7)); err != nil {
-			t.Fatal(err)
-		}
+		spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 100, Tokens: 10, Claims: ofKey("k", budget(1000))})
 		if i == 0 {
 			exec(t, db, `update spend.counted set counted_at = now() - interval '2 hours'`)
 		}
@@ -181,10 +164,7 @@ func TestALogThatDiedIsCountedByOthers(t *testing.T) {
 	db := pgtest.New(t, Schema, Migrations)
 	s := New(db)
 	w, stop := startWriter(t, db, settings)
-	ticket, r := admit(t, w, "k", 100)
-	if err := ticket.Settle(t.Context(), settlement(r, 7)); err != nil {
-		t.Fatal(err)
-	}
+	spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 100, Tokens: 10, Claims: ofKey("k", budget(1000))})
 	exec(t, db, `update spend.logs set fenced_at = now(), settler = log_id`)
 	if n, err := s.Count(t.Context(), 0); err != nil || n != 1 {
 		t.Errorf("%d rows counted, %v, want 1", n, err)
@@ -227,10 +207,7 @@ func TestRowsOfEarlierReleasesAreNotCountedTwice(t *testing.T) {
 	}
 	exec(t, db, `call spend.settle_as_before()`)
 	w, stop := startWriter(t, db, settings)
-	ticket, r := admit(t, w, "k", 100)
-	if err := ticket.Settle(t.Context(), settlement(r, 7)); err != nil {
-		t.Fatal(err)
-	}
+	spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 100, Tokens: 10, Claims: ofKey("k", budget(1000))})
 	stop()
 	if a := auditClean(t, s); a.Rows != 3 || len(a.Teams) != 1 || a.Teams[0].Cost != 21 || a.Teams[0].Requests != 3 {
 		t.Errorf("audit = %+v", a)
@@ -246,10 +223,7 @@ func TestALongTailIsReadForTheKeysThatHaveRows(t *testing.T) {
 	w, stop := startWriter(t, db, settings)
 	defer stop()
 	for range 40 {
-		ticket, r := admit(t, w, "k", 100)
-		if err := ticket.Settle(t.Context(), settlement(r, 7)); err != nil {
-			t.Fatal(err)
-		}
+		spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 100, Tokens: 10, Claims: ofKey("k", budget(1000))})
 	}
 	for id, want := range map[string]money.NanoUSD{"k": 280, "new": 0} {
 		sum, err := s.Summary(t.Context(), ledger.AccountID{Kind: ledger.KindKey, ID: id})

@@ -83,6 +83,18 @@ func settlement(r ledger.Request, cost money.NanoUSD) *ledger.Settlement {
 	}
 }
 
+// spend has a request admitted and settled, at a cost of 7.
+func spend(t *testing.T, w *ledger.Writer, a *ledger.Admission) {
+	t.Helper()
+	ticket, err := w.Admit(t.Context(), a)
+	if err == nil {
+		err = ticket.Settle(t.Context(), settlement(a.Request, 7))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // auditClean audits the ledger as it is, and with all of its rows in the totals.
 func auditClean(t *testing.T, s *Store) ledger.Audit {
 	t.Helper()
@@ -456,16 +468,8 @@ func TestTheAuditSeesEveryKindOfDamage(t *testing.T) {
 			s := New(db)
 			w, stop := startWriter(t, db, settings)
 			defer stop()
-			limit := money.USD
 			for range 2 {
-				r := request("k", "team")
-				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 1, Claims: ofKey(r.KeyID, budget(limit))})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := ticket.Settle(t.Context(), settlement(r, 1)); err != nil {
-					t.Fatal(err)
-				}
+				spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 1, Claims: ofKey("k", budget(money.USD))})
 			}
 			auditClean(t, s)
 			if _, err := db.Exec(t.Context(), damage); err != nil {
@@ -476,28 +480,4 @@ func TestTheAuditSeesEveryKindOfDamage(t *testing.T) {
 			}
 		})
 	}
-}
-
-// waitFor asks until there is an answer; the test's deadline ends it.
-func waitFor[T any](t *testing.T, ask func() []T) []T {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if got := ask(); len(got) > 0 {
-			return got
-		}
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal("it never came")
-		}
-	}
-}
-
-func cause(err error) string {
-	if err == nil {
-		return "done"
-	}
-	return fault.Cause(err)
 }

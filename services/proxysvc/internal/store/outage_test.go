@@ -469,3 +469,27 @@ func TestTheRestOfADeadReplicasHoldStays(t *testing.T) {
 		})
 	}
 }
+
+// waitFor asks until there is an answer; the test's deadline ends it.
+func waitFor[T any](t *testing.T, ask func() []T) []T {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if got := ask(); len(got) > 0 {
+			return got
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("it never came")
+		}
+	}
+}
+
+func cause(err error) string {
+	if err == nil {
+		return "done"
+	}
+	return fault.Cause(err)
+}

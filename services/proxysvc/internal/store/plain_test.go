@@ -24,29 +24,18 @@ func TestALimitCountsWhatOthersSpendWhoKnewOfNone(t *testing.T) {
 			defer stopOne()
 			two, stopTwo := startWriter(t, db, settings)
 			defer stopTwo()
-			spend := func(w *ledger.Writer, claims []ledger.Claim) {
-				t.Helper()
-				r := request("k", "team")
-				ticket, err := w.Admit(t.Context(), &ledger.Admission{Request: r, Hold: 100, Claims: claims})
-				if err == nil {
-					err = ticket.Settle(t.Context(), settlement(r, 7))
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
 			team := []ledger.Claim{{Account: ledger.AccountID{Kind: ledger.KindTeam, ID: "team"}, Who: "team", Limits: budget(money.USD)}}
 			for range 3 {
-				spend(one, mine)
+				spend(t, one, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: mine})
 			}
 			if len(s.plain.ids) != 4 {
 				t.Errorf("%d accounts are known to have no shared rows, want the key's, the team's and their models'", len(s.plain.ids))
 			}
-			spend(two, team)
-			spend(one, mine)
+			spend(t, two, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: team})
+			spend(t, one, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: mine})
 			auditClean(t, s)
-			spend(two, ofKey("k", budget(money.USD)))
-			spend(one, mine)
+			spend(t, two, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: ofKey("k", budget(money.USD))})
+			spend(t, one, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: mine})
 			auditClean(t, s)
 			if len(s.plain.ids) == 0 {
 				t.Error("nothing is known to have no shared rows")
