@@ -34,11 +34,7 @@ func Admit(a *Admission, accounts map[AccountID]*Account, now time.Time) *Refusa
 			return r
 		}
 	}
-	for _, id := range a.accounts() {
-		if account := accounts[id]; account != nil {
-			account.Apply(a.delta(), now)
-		}
-	}
+	apply(a.accounts(), a.delta(), accounts, now)
 	return nil
 }
 
@@ -75,23 +71,25 @@ func (c Claim) check(a *Admission, account *Account, now time.Time) *Refusal {
 func (c Claim) checkBudget(b Budget, hold money.NanoUSD, account *Account, now time.Time) *Refusal {
 	spent, resets := account.spent(b)
 	limit := b.at(now)
-	of := fmt.Sprintf("$%s of $%s", spent, limit)
-	if b.Window != "" {
-		of += fmt.Sprintf(" in this window of %s, which ends at %s", b.Window, resets.UTC().Format(time.RFC3339))
+	of := func() string {
+		if b.Window == "" {
+			return fmt.Sprintf("$%s of $%s", spent, limit)
+		}
+		return fmt.Sprintf("$%s of $%s in this window of %s, which ends at %s", spent, limit, b.Window, resets.UTC().Format(time.RFC3339))
 	}
 	switch {
 	case spent >= limit:
-		return &Refusal{Final: true, Message: fmt.Sprintf("The %s's budget is used up: %s spent.", c.Who, of)}
+		return &Refusal{Final: true, Message: fmt.Sprintf("The %s's budget is used up: %s spent.", c.Who, of())}
 	case c.Limits.Soft:
 		return nil
 	case hold > limit-spent:
 		return &Refusal{Final: true, Message: fmt.Sprintf(
 			"The %s's budget is too small for this request: it could cost $%s, and $%s are left, %s spent. Lower max_tokens or shorten the prompt.",
-			c.Who, hold, limit-spent, of)}
+			c.Who, hold, limit-spent, of())}
 	case hold > limit-spent-account.Held:
 		return &Refusal{Message: fmt.Sprintf(
 			"The %s's budget is held by its requests in flight: %s spent, $%s held, and this request could cost $%s. Try again when they have ended.",
-			c.Who, of, account.Held, hold)}
+			c.Who, of(), account.Held, hold)}
 	}
 	return nil
 }

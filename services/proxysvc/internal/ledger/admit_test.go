@@ -35,8 +35,8 @@ func admission(hold money.NanoUSD, tokens int64, ofKey, ofTeam Limits) *Admissio
 func TestAdmit(t *testing.T) {
 	t.Parallel()
 	minute := noon.Truncate(time.Minute)
-	day := func(spent money.NanoUSD) map[string]Window {
-		return map[string]Window{"24h": {Spent: spent, ResetsAt: noon.Add(12 * time.Hour)}, "1h": {ResetsAt: noon.Add(time.Hour)}}
+	day := func(spent money.NanoUSD) []Window {
+		return []Window{{"24h", spent, noon.Add(12 * time.Hour)}, {Name: "1h", ResetsAt: noon.Add(time.Hour)}}
 	}
 	two := Limits{Budgets: []Budget{{Limit: 100, Window: "24h"}, {Limit: 50, Window: "1h"}}}
 	tests := []struct {
@@ -129,12 +129,12 @@ func TestNoInterleavingGoesOverBudget(t *testing.T) {
 			RPM:     number(r.Int64N(8) + 1), TPM: number(r.Int64N(500) + 1), MaxParallelRequests: number(r.Int64N(6) + 1),
 		}
 		now := noon
-		account := &Account{Windows: map[string]Window{"1h": {ResetsAt: now.Add(time.Hour)}}}
+		account := &Account{Windows: []Window{{Name: "1h", ResetsAt: now.Add(time.Hour)}}}
 		var open []*Admission
 		var used, made int64
 		for range 600 {
-			if w := account.Windows["1h"]; !now.Before(w.ResetsAt) { // the store resets what is over
-				account.Windows["1h"] = Window{ResetsAt: now.Add(time.Hour)}
+			if w := &account.Windows[0]; !now.Before(w.ResetsAt) { // the store resets what is over
+				w.Spent, w.ResetsAt = 0, now.Add(time.Hour)
 			}
 			before := now.Truncate(time.Minute)
 			now = now.Add(time.Duration(r.Int64N(int64(20 * time.Second))))
@@ -151,7 +151,7 @@ func TestNoInterleavingGoesOverBudget(t *testing.T) {
 				continue
 			}
 			a := admission(money.NanoUSD(r.Int64N(200)), r.Int64N(200), limits, Limits{})
-			w := account.Windows["1h"]
+			w := account.Windows[0]
 			fits := account.Spent+account.Held+a.Hold <= total && account.Spent < total && w.Spent+account.Held+a.Hold <= hourly && w.Spent < hourly &&
 				made < *limits.RPM && used < *limits.TPM && used+account.HeldTokens+min(a.Tokens, *limits.TPM) <= *limits.TPM && account.Open < *limits.MaxParallelRequests
 			refusal := Admit(a, map[AccountID]*Account{key: account}, now)

@@ -27,9 +27,9 @@ type Batch struct {
 	Progress    []*Progress
 	KeepFor     time.Duration // for how long what estimates keep is held
 	// Decide is called, once more where the batch is begun anew, with the state of every
-	// limited account that the
-	// batch touches, locked and after its settlements, and with the transaction's
-	// instant; it returns the admissions to write.
+	// limited account that the batch touches, locked and after its settlements, and with
+	// the transaction's instant. It returns the admissions to write, and notes in the
+	// accounts what those change.
 	Decide func(accounts map[AccountID]*Account, now time.Time) []*Admission
 	// Ask are keys of which it is asked what they have spent. Commit tells in Spent,
 	// its own settlements included.
@@ -57,11 +57,7 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 			if id.ID == "" || !shared(id) {
 				continue
 			}
-			sum := deltas[id]
-			deltas[id] = Delta{
-				Spent: sum.Spent + d.Spent, Held: sum.Held + d.Held, Open: sum.Open + d.Open,
-				HeldTokens: sum.HeldTokens + d.HeldTokens, Requests: sum.Requests + d.Requests, Tokens: sum.Tokens + d.Tokens,
-			}
+			deltas[id] = deltas[id].plus(d)
 		}
 	}
 	for _, s := range b.Settlements {
@@ -71,6 +67,42 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 		add(a.accounts(), a.delta())
 	}
 	return deltas
+}
+
+// Accounts are those of the requests of the batch that may be shared, each once.
+func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
+	ids := make([]AccountID, 0, 4*(len(b.Settlements)+len(b.Admissions)))
+	met := make(map[AccountID]bool, cap(ids))
+	add := func(of [4]AccountID) {
+		for _, id := range of {
+			if id.ID != "" && !met[id] && shared(id) {
+				met[id] = true
+				ids = append(ids, id)
+			}
+		}
+	}
+	for _, s := range b.Settlements {
+		add(s.accounts())
+	}
+	for _, a := range b.Admissions {
+		add(a.accounts())
+	}
+	return ids
+}
+
+// Settle changes shared accounts by the batch's settlements, as the store will.
+func (b *Batch) Settle(accounts map[AccountID]*Account, now time.Time) {
+	for _, s := range b.Settlements {
+		apply(s.accounts(), s.delta(), accounts, now)
+	}
+}
+
+func apply(ids [4]AccountID, d Delta, accounts map[AccountID]*Account, now time.Time) {
+	for _, id := range ids {
+		if account := accounts[id]; account != nil {
+			account.Apply(d, now)
+		}
+	}
 }
 
 // HasLimits says whether an admission needs a decision.

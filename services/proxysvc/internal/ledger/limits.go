@@ -105,11 +105,14 @@ type Account struct {
 	// Minute is the one that the next two are of.
 	Minute                       time.Time
 	MinuteRequests, MinuteTokens int64
-	Windows                      map[string]Window
+	Windows                      []Window
+	// Change is what a batch has changed in it.
+	Change Delta
 }
 
-// Window is what an account has spent in one window.
+// Window is what an account has spent in one window, whose name is as in Budget.
 type Window struct {
+	Name     string
 	Spent    money.NanoUSD
 	ResetsAt time.Time
 }
@@ -127,14 +130,25 @@ func (a *Account) spent(b Budget) (money.NanoUSD, time.Time) {
 	if b.Window == "" {
 		return a.Spent, time.Time{}
 	}
-	w := a.Windows[b.Window]
-	return w.Spent, w.ResetsAt
+	for _, w := range a.Windows {
+		if w.Name == b.Window {
+			return w.Spent, w.ResetsAt
+		}
+	}
+	return 0, time.Time{}
 }
 
 // Delta is what a batch changes in an account.
 type Delta struct {
 	Spent, Held                        money.NanoUSD
 	Open, HeldTokens, Requests, Tokens int64
+}
+
+func (d Delta) plus(e Delta) Delta {
+	return Delta{
+		Spent: d.Spent + e.Spent, Held: d.Held + e.Held, Open: d.Open + e.Open,
+		HeldTokens: d.HeldTokens + e.HeldTokens, Requests: d.Requests + e.Requests, Tokens: d.Tokens + e.Tokens,
+	}
 }
 
 // Apply changes the account as the store will. The instant is the transaction's.
@@ -146,8 +160,8 @@ func (a *Account) Apply(d Delta, now time.Time) {
 	a.HeldTokens += d.HeldTokens
 	a.MinuteRequests += d.Requests
 	a.MinuteTokens += d.Tokens
-	for name, w := range a.Windows {
-		w.Spent += d.Spent
-		a.Windows[name] = w
+	for i := range a.Windows {
+		a.Windows[i].Spent += d.Spent
 	}
+	a.Change = a.Change.plus(d)
 }

@@ -3,7 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
@@ -111,11 +111,9 @@ const maxKnown = 100_000
 // and has the store write it.
 func (w *Writer) commit(ctx context.Context, b *Batch) error {
 	var fresh []Claim
-	met := map[string]bool{}
 	for _, a := range b.Admissions {
 		for _, c := range a.Claims {
-			if row := c.row(); !w.known[row] && !met[row] {
-				met[row] = true
+			if !w.knows(c) {
 				fresh = append(fresh, c)
 			}
 		}
@@ -128,15 +126,20 @@ func (w *Writer) commit(ctx context.Context, b *Batch) error {
 			clear(w.known) // they are only asked for once more
 		}
 		for _, c := range fresh {
-			w.known[c.row()] = true
+			if !w.knows(c) { // not twice
+				w.known[c.Account] = append(w.known[c.Account], c.Limits.Windows()...)
+			}
 		}
 	}
 	return w.store.Commit(ctx, b)
 }
 
-// row names the shared rows that a claim needs.
-func (c Claim) row() string {
-	return c.Account.Kind + "\n" + c.Account.ID + "\n" + strings.Join(c.Limits.Windows(), " ")
+// knows says whether the shared rows of a claim's account and windows exist for certain.
+func (w *Writer) knows(c Claim) bool {
+	windows, ok := w.known[c.Account]
+	return ok && !slices.ContainsFunc(c.Limits.Budgets, func(b Budget) bool {
+		return b.Window != "" && !slices.Contains(windows, b.Window)
+	})
 }
 
 // answer tells every item of a committed batch its outcome.

@@ -109,7 +109,7 @@ type Writer struct {
 	lent   map[string]money.NanoUSD
 	outage outage
 	away   atomic.Bool
-	known  map[string]bool // claims whose shared rows exist for certain
+	known  map[AccountID][]string // accounts, and windows of them, whose shared rows exist for certain
 	ready  chan struct{}
 	done   chan struct{}
 	once   sync.Once
@@ -158,7 +158,7 @@ func NewWriter(store Store, journal Journal, records []Record, set Settings, see
 	strays := left(records, time.Now())
 	return &Writer{
 		store: store, journal: journal, strays: strays, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
-		hurry: make(chan struct{}, 1), known: map[string]bool{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
+		hurry: make(chan struct{}, 1), known: map[AccountID][]string{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 // Commit writes a batch whole or not at all. Without limits to decide on it is
-// one round trip: one pipeline, which Postgres runs as one transaction. With
-// limits the shared rows are locked, in the order of their names, and read first.
+// one round trip: one pipeline, which Postgres runs as one transaction. With limits it
+// is two: the shared rows are locked, in the order of their names, and read first.
 func (s *Store) Commit(ctx context.Context, b *ledger.Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -43,13 +43,17 @@ func (s *Store) Commit(ctx context.Context, b *ledger.Batch) error {
 // commit writes a batch that leaves out the accounts which are known to be plain.
 func (s *Store) commit(ctx context.Context, c *pgxpool.Conn, b *ledger.Batch) error {
 	if b.HasLimits() {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return s.commitDecided(ctx, tx, b) })
+		err := s.commitDecided(ctx, c, b)
+		if err != nil {
+			_, _ = c.Exec(ctx, `rollback`) // else the pool drops the connection
+		}
+		return err
 	}
 	admitted := b.Decide(nil, time.Time{})
 	deltas := b.Deltas(admitted, s.plain.lacks)
 	shared := make(map[ledger.AccountID]bool, len(deltas))
 	p := &pipeline{}
-	s.queueAdvance(p, b)
+	s.queueAdvance(p, b, nil)
 	queueAccounts(p, deltas, shared)
 	queueWrites(p, b, admitted)
 	makeRoom(c.Conn(), b)
@@ -60,21 +64,18 @@ func (s *Store) commit(ctx context.Context, c *pgxpool.Conn, b *ledger.Batch) er
 	return nil
 }
 
-func (s *Store) commitDecided(ctx context.Context, tx pgx.Tx, b *ledger.Batch) error {
-	accounts, now, err := s.lockAccounts(ctx, tx, b)
+func (s *Store) commitDecided(ctx context.Context, c *pgxpool.Conn, b *ledger.Batch) error {
+	accounts, now, err := s.lockAccounts(ctx, c, b)
 	if err != nil {
 		return err
 	}
-	shared := func(id ledger.AccountID) bool {
-		id.ID = clean(id.ID)
-		return accounts[id] != nil
-	}
 	admitted := b.Decide(accounts, now)
 	p := &pipeline{}
-	queueAccounts(p, b.Deltas(admitted, shared), nil)
+	queueLocked(p, accounts)
 	queueWrites(p, b, admitted)
-	makeRoom(tx.Conn(), b)
-	return p.send(ctx, tx)
+	p.Queue(`commit`)
+	makeRoom(c.Conn(), b)
+	return p.send(ctx, c)
 }
 
 // perRow is about what a settlement or an admission takes on the wire, in bytes.
@@ -98,14 +99,18 @@ func (room) Decode([]byte) error { return nil }
 // Encode appends nothing.
 func (r room) Encode(buf []byte) ([]byte, error) { return slices.Grow(buf, int(r)), nil }
 
-// queueAdvance begins the batch. All of its statements look rows up by their keys,
-// and are to do so however small the tables were when they were planned: a plan is
-// made once a session, perhaps on the first day.
-func (s *Store) queueAdvance(p *pipeline, b *ledger.Batch) {
-	p.Queue(`
-		select spend.advance($1, $2, $3, $4), set_config('plan_cache_mode', 'force_generic_plan', true),
+// queueAdvance begins the batch, and tells the transaction's instant, unless now is nil.
+// All of its statements look rows up by their keys, and are to do so however small the
+// tables were when they were planned: a plan is made once a session, perhaps on the first
+// day.
+func (s *Store) queueAdvance(p *pipeline, b *ledger.Batch, now *time.Time) {
+	q := p.Queue(`
+		select now(), spend.advance($1, $2, $3, $4), set_config('plan_cache_mode', 'force_generic_plan', true),
 		  set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`,
 		b.LogID, b.Number, len(b.Settlements), s.plain.round)
+	if now != nil {
+		q.QueryRow(func(row pgx.Row) error { return row.Scan(now, nil, nil, nil, nil, nil) })
+	}
 }
 
 // queueWrites queues what a decided batch writes behind its accounts, which come first,
