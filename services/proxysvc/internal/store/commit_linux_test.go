@@ -25,10 +25,11 @@ func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct {
 		name           string
 		limited, whole bool
-	}{{name: "plain"}, {name: "limited", limited: true}, {name: "whole", whole: true}} {
+		atOnce         int
+	}{{name: "plain", atOnce: 18}, {name: "limited", limited: true, atOnce: 18}, {name: "whole", whole: true, atOnce: 18}, {name: "few", whole: true, atOnce: 2}} {
 		b.Run(c.name, func(b *testing.B) {
 			l := newLoad(b, c.limited)
-			l.whole = c.whole
+			l.whole, l.atOnce = c.whole, c.atOnce
 			for range 100 {
 				l.commit(b)
 			}
@@ -43,14 +44,12 @@ func BenchmarkCommit(b *testing.B) {
 				}
 			}
 			l.count(b)
-			requests := float64(b.N * atOnce)
+			requests := float64(b.N * l.atOnce)
 			b.ReportMetric(float64((l.cpu(b)-began).Nanoseconds())/1000/requests, "db-µs/request")
 			b.ReportMetric(float64((processCPU(b)-ours).Nanoseconds())/1000/requests, "own-µs/request")
 		})
 	}
 }
-
-const atOnce = 18
 
 // busy is a log that is written to.
 type busy struct {
@@ -59,6 +58,7 @@ type busy struct {
 	log     ledger.Open
 	limited bool
 	whole   bool
+	atOnce  int
 	n       int
 	open    []*ledger.Admission
 }
@@ -66,7 +66,7 @@ type busy struct {
 func newLoad(b *testing.B, limited bool) *busy {
 	b.Helper()
 	db := pgtest.New(b, Schema, Migrations)
-	l := &busy{db: db, store: New(db), limited: limited}
+	l := &busy{db: db, store: New(db), limited: limited, atOnce: 1}
 	if err := l.store.EnsurePartitions(b.Context(), time.Now(), 7); err != nil {
 		b.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func (l *busy) admission() *ledger.Admission {
 
 func (l *busy) admitNext() {
 	l.open = l.open[:0:0]
-	for range atOnce {
+	for range l.atOnce {
 		l.open = append(l.open, l.admission())
 	}
 }

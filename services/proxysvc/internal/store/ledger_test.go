@@ -427,6 +427,7 @@ func TestALostAnswerIsNoLostCommit(t *testing.T) {
 func TestAnItemThatPostgresRefusesFailsAlone(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, Schema, Migrations)
+	exec(t, db, `alter table spend.spend_logs add check (status <> 'nonsense')`)
 	w, stop := startWriter(t, db, settings)
 	defer stop()
 	var wg sync.WaitGroup
@@ -440,7 +441,7 @@ func TestAnItemThatPostgresRefusesFailsAlone(t *testing.T) {
 			}
 			row := settlement(r, 1)
 			if i == 7 {
-				row.Status = "nonsense" // violates a constraint
+				row.Status = "nonsense"
 			}
 			if err := ticket.Settle(t.Context(), row); (err != nil) != (i == 7) {
 				t.Errorf("settlement %d: %v", i, err)
