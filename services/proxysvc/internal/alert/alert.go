@@ -142,7 +142,7 @@ func body(w ledger.Warning) map[string]any {
 		return map[string]any{"event": "model_unpriced", "model": w.Account.ID}
 	}
 	b := map[string]any{
-		"event": "soft_budget_crossed", "kind": w.Account.Kind, "id": w.Account.ID, "resets_at": nil,
+		"event": "soft_budget_crossed", "kind": w.Account.Kind, "id": w.Account.Name(), "resets_at": nil,
 		"spent_nano_usd": fmt.Sprint(int64(w.Spent)), "soft_budget_nano_usd": fmt.Sprint(int64(w.Soft)),
 	}
 	if !w.Window.IsZero() {

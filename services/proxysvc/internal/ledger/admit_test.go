@@ -13,8 +13,8 @@ import (
 
 var (
 	noon = time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
-	key  = AccountID{KindKey, "k"}
-	team = AccountID{KindTeam, "t"}
+	key  = AccountID{Kind: KindKey, ID: "k"}
+	team = AccountID{Kind: KindTeam, ID: "t"}
 )
 
 func budget(n money.NanoUSD) Limits { return Limits{Budgets: []Budget{{Limit: n}}} }
@@ -103,7 +103,7 @@ func TestAdmit(t *testing.T) {
 func TestSingleModelsHaveAccountsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	a := admission(10, 0, Limits{}, Limits{})
-	model := AccountID{KindKeyModel, ModelOf("k", "m")}
+	model := AccountID{KindKeyModel, "k", "m"}
 	a.Claims = []Claim{{model, "key's m", budget(15)}}
 	accounts := map[AccountID]*Account{model: {}}
 	if r := Admit(a, accounts, noon); r != nil {

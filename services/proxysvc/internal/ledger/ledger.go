@@ -15,7 +15,21 @@ import (
 )
 
 // AccountID names what money is counted for, e.g. {Kind: "team", ID: "acme"}.
-type AccountID struct{ Kind, ID string }
+type AccountID struct {
+	Kind, ID string
+	Model    string // of an account of a single model, whose ID is its owner's
+}
+
+// OfModel says whether it is a single model's.
+func (id AccountID) OfModel() bool { return id.Kind == KindKeyModel || id.Kind == KindTeamModel }
+
+// Name is what the account is called in tables.
+func (id AccountID) Name() string {
+	if !id.OfModel() {
+		return id.ID
+	}
+	return id.ID + "\n" + id.Model
+}
 
 // The kinds of account.
 const (
@@ -25,7 +39,7 @@ const (
 	KindModel = "model"
 	KindTag   = "tag"
 	// Shared rows of a key's and a team's single models exist only where those
-	// have limits of their own; their ids are made by ModelOf. Totals are kept of
+	// have limits of their own. Totals are kept of
 	// every team's models.
 	KindKeyModel  = "key_model"
 	KindTeamModel = "team_model"
@@ -51,9 +65,10 @@ type Request struct {
 
 // accounts are those that can have limits, whether they have or not.
 func (r *Request) accounts() [4]AccountID {
-	ids := [4]AccountID{{KindKey, r.KeyID}, {KindKeyModel, ModelOf(r.KeyID, r.ModelGroup)}}
+	model := pricing.Bare(r.ModelGroup)
+	ids := [4]AccountID{{KindKey, r.KeyID, ""}, {KindKeyModel, r.KeyID, model}}
 	if r.TeamID != "" {
-		ids[2], ids[3] = AccountID{KindTeam, r.TeamID}, AccountID{KindTeamModel, ModelOf(r.TeamID, r.ModelGroup)}
+		ids[2], ids[3] = AccountID{KindTeam, r.TeamID, ""}, AccountID{KindTeamModel, r.TeamID, model}
 	}
 	return ids
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
-	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
 )
 
 // Budget is the most that an account may spend in a window.
@@ -93,9 +92,6 @@ type Claim struct {
 	Who     string // for messages: "key", "team", "key's model claude-…"
 	Limits  Limits
 }
-
-// ModelOf names the account of an owner's single model.
-func ModelOf(owner, model string) string { return owner + "\n" + pricing.Bare(model) }
 
 // Account is the state of an account with limits.
 type Account struct {

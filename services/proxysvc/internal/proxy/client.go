@@ -20,11 +20,11 @@ func (k *Key) claims(model string) []ledger.Claim {
 		case 0:
 			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindKey, ID: k.KeyID}, "key"
 		case 1:
-			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindKeyModel, ID: ledger.ModelOf(k.KeyID, model)}, "key's "+bare
+			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindKeyModel, ID: k.KeyID, Model: bare}, "key's "+bare
 		case 2:
 			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindTeam, ID: k.TeamID}, "team"
 		case 3:
-			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindTeamModel, ID: ledger.ModelOf(k.TeamID, model)}, "team's "+bare
+			c.Account, c.Who = ledger.AccountID{Kind: ledger.KindTeamModel, ID: k.TeamID, Model: bare}, "team's "+bare
 		}
 		claims = append(claims, c)
 	}

@@ -41,7 +41,7 @@ func (s *Store) lockAccounts(ctx context.Context, c *pgxpool.Conn, b *ledger.Bat
 func queueLock(p *pipeline, ids []ledger.AccountID, locked []*ledger.Account) {
 	names := p.columns(2)
 	for _, id := range ids {
-		names.texts(id.Kind, clean(id.ID))
+		names.texts(id.Kind, clean(id.Name()))
 	}
 	args := names.args()
 	p.Queue(`
@@ -80,7 +80,7 @@ func scanWindows(rows pgx.Rows, locked []*ledger.Account) error {
 
 // change are the arguments of the statements that change accounts.
 const change = `unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-		    c (kind, id, spent, held, open, tokens_held, requests, tokens)`
+		    with ordinality c (kind, id, spent, held, open, tokens_held, requests, tokens, n)`
 
 // changed is what these have in common: it changes the shared rows of accounts that are
 // locked, and those of their windows. What is spent counts for the window that it is
@@ -107,17 +107,19 @@ func queueAccounts(p *pipeline, deltas map[ledger.AccountID]ledger.Delta, shared
 		return
 	}
 	c := p.columns(8)
+	ids := make([]ledger.AccountID, 0, len(deltas))
 	for id, d := range deltas {
 		c.delta(id, d)
+		ids = append(ids, id)
 	}
 	p.Queue(`
 		with locked as (
 		  select c.* from spend.accounts a join `+change+` on a.kind = c.kind and a.id = c.id
 		  order by a.kind, a.id for update of a),`+changed+`
-		select kind, id from locked`, c.args()...).Query(func(rows pgx.Rows) error {
-		var id ledger.AccountID
-		_, err := pgx.ForEachRow(rows, []any{&id.Kind, &id.ID}, func() error {
-			shared[id] = true
+		select n from locked`, c.args()...).Query(func(rows pgx.Rows) error {
+		var n int
+		_, err := pgx.ForEachRow(rows, []any{&n}, func() error {
+			shared[ids[n-1]] = true
 			return nil
 		})
 		return err
@@ -139,6 +141,6 @@ func queueLocked(p *pipeline, accounts map[ledger.AccountID]*ledger.Account) {
 
 // delta adds a row of the arguments of a change.
 func (c *columns) delta(id ledger.AccountID, d ledger.Delta) {
-	c.texts(id.Kind, clean(id.ID))
+	c.texts(id.Kind, clean(id.Name()))
 	c.bigints(int64(d.Spent), int64(d.Held), d.Open, d.HeldTokens, d.Requests, d.Tokens)
 }

@@ -146,7 +146,7 @@ func TestALimitOnOneModelLeavesTheOthersAlone(t *testing.T) {
 		for _, kind := range []string{ledger.KindKeyModel, ledger.KindTeamModel} {
 			owner := map[string]string{ledger.KindKeyModel: "k", ledger.KindTeamModel: "team"}[kind]
 			if pricing.Bare(model) == "m1" {
-				a.Claims = append(a.Claims, ledger.Claim{Account: ledger.AccountID{Kind: kind, ID: ledger.ModelOf(owner, model)}, Who: kind, Limits: budget(100)})
+				a.Claims = append(a.Claims, ledger.Claim{Account: ledger.AccountID{Kind: kind, ID: owner, Model: "m1"}, Who: kind, Limits: budget(100)})
 			}
 		}
 		ticket, err := w.Admit(t.Context(), a)

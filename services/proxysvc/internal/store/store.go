@@ -36,7 +36,7 @@ type Store struct {
 
 // New makes a store on a migrated database.
 func New(db *pgxpool.Pool) *Store {
-	return &Store{db: db, plain: plain{ids: map[ledger.AccountID]struct{}{}}}
+	return &Store{db: db, plain: plain{owners: map[owner]*bare{}}}
 }
 
 var _ ledger.Store = (*Store)(nil)
@@ -150,7 +150,7 @@ func (s *Store) EnsureAccounts(ctx context.Context, claims []ledger.Claim) error
 	defer cancel()
 	var kinds, ids, windows []string
 	for _, c := range claims {
-		kinds, ids = append(kinds, c.Account.Kind), append(ids, clean(c.Account.ID))
+		kinds, ids = append(kinds, c.Account.Kind), append(ids, clean(c.Account.Name()))
 		windows = append(windows, strings.Join(c.Limits.Windows(), " "))
 	}
 	err := s.db.AcquireFunc(ctx, func(c *pgxpool.Conn) error {

@@ -20,7 +20,7 @@ func (s *Store) ClaimWarning(ctx context.Context, w ledger.Warning) (bool, error
 	tag, err := s.db.Exec(ctx, `
 		insert into spend.warnings (kind, id, soft_nano_usd, window_ends, spent_nano_usd)
 		values (@kind, @id, @soft, @ends::text::timestamptz, @spent) on conflict do nothing`,
-		pgx.StrictNamedArgs{"kind": w.Account.Kind, "id": clean(w.Account.ID), "soft": w.Soft, "ends": ends, "spent": w.Spent})
+		pgx.StrictNamedArgs{"kind": w.Account.Kind, "id": clean(w.Account.Name()), "soft": w.Soft, "ends": ends, "spent": w.Spent})
 	if err != nil {
 		return false, explain("claim a warning", err)
 	}
