@@ -129,7 +129,7 @@ func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamRespo
 	o.now = a
 	o.dep.health.begin(o.s.now())
 	resp, err := o.s.upstream.Send(ctx, UpstreamRequest{
-		Deployment: o.dep.Deployment, Path: o.path, Query: o.call.Query,
+		Deployment: &o.dep.Deployment, Path: o.path, Query: o.call.Query,
 		Header: forUpstream(o.call.Header, o.call.Key), Body: o.req.ForUpstream(o.call.Body, o.dep.Model), Loan: o.call.Loan,
 	})
 	if cause := a.life.Cause(); err != nil && cause != nil {
@@ -197,12 +197,12 @@ func (o *outbound) judge(ctx context.Context, resp *UpstreamResponse, err error)
 	case err != nil:
 		h.fail(o.table.AllowedFails, cooldown, now)
 		return outcome{retry: true}
+	case resp.Status < 300:
+		h.good()
+		return outcome{}
 	}
 	out := outcome{after: resp.RetryAfter, retry: resp.Header.Get("X-Should-Retry") != "false"}
 	switch status := resp.Status; {
-	case status < 300:
-		h.good()
-		return outcome{}
 	case status == 401, status == 403:
 		h.withdraw(now)
 		o.s.withdrawn(o.dep.Deployment, status)

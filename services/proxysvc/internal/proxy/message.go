@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/leash"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
@@ -174,7 +175,7 @@ func (r *run) passOn(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 }
 
 // requestID is the upstream's own: Anthropic's header, or OpenAI's.
-func requestID(h Header) string {
+func requestID(h head.Lines) string {
 	if id := h.Get("Request-Id"); id != "" {
 		return id
 	}
@@ -250,8 +251,7 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	if err := r.settle(ctx, status, nil); err != nil {
 		return err
 	}
-	h := r.header(resp, r.result.Cost)
-	h.Set("X-Litellm-Response-Cost", r.result.Cost.String())
+	h := append(r.header(resp, r.result.Cost), head.Line{Name: "X-Litellm-Response-Cost", Value: r.result.Cost.String()})
 	return reply(sink, resp.Status, h, body)
 }
 
@@ -289,23 +289,23 @@ func (r *run) decoded(body []byte) []byte {
 
 // header is the answer's header with ours. cost is what the request is known to
 // have cost by now.
-func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) answerHeader {
+func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) head.Lines {
 	h := forClient(resp.Header, r.call.RequestID, r.dep.ID)
 	if r.spentKnown {
-		h.Set("X-Litellm-Key-Spend", (r.spent + cost).String())
+		h = append(h, head.Line{Name: "X-Litellm-Key-Spend", Value: (r.spent + cost).String()})
 	}
 	if left := r.ticket.Standing.Left; left != nil {
-		h.Set("X-Llmproxy-Budget-Remaining", max(0, *left-cost).String())
+		h = append(h, head.Line{Name: "X-Llmproxy-Budget-Remaining", Value: max(0, *left-cost).String()})
 		if at := r.ticket.Standing.ResetsAt; !at.IsZero() {
-			h.Set("X-Llmproxy-Budget-Reset", at.UTC().Format(time.RFC3339))
+			h = append(h, head.Line{Name: "X-Llmproxy-Budget-Reset", Value: at.UTC().Format(time.RFC3339)})
 		}
 	}
 	return h
 }
 
-func reply(sink Sink, status int, h answerHeader, body []byte) error {
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if err := sink.Start(status, h.Header); err != nil {
+func reply(sink Sink, status int, h head.Lines, body []byte) error {
+	h = append(h, head.Line{Name: "Content-Length", Value: strconv.Itoa(len(body))})
+	if err := sink.Start(status, h); err != nil {
 		return err
 	}
 	return sink.Write(body)
