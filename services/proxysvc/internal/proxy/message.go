@@ -49,13 +49,12 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 	}
 	ctx = r.life.Begin(ctx)
 	defer r.life.End(nil)
-	r.over.After(ctx, sink.Stop)
+	r.over.After(ctx, sink)
 	defer r.over.Stop() // before the end of what is over anyway
-	remove, stopped := s.running.Add(r.key, r.life.End)
-	if stopped != nil {
+	if stopped := s.running.Add(r.key, &r.life); stopped != nil {
 		return stopped
 	}
-	defer remove()
+	defer s.running.Remove(&r.life)
 	return r.do(ctx, sink)
 }
 

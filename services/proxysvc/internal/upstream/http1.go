@@ -59,7 +59,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	}
 	c.left = maxHead
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
-	a.cut.After(ctx, a.closeConn) // whoever reads or writes finds out
+	a.cut.After(ctx, a)
 	if large {
 		a.writing = make(chan error, 1)
 		r.Loan.Hold()
@@ -156,7 +156,7 @@ type answer struct {
 	pool    *pool
 	body    io.ReadCloser
 	plain   plainBody  // is body, of a plain answer
-	cut     leash.Hook // closes the connection when ctx ends
+	cut     leash.Hook // stops it when ctx ends
 	writing chan error // tells when the body was written; nil: it was
 	last    bool       // the connection carries no other request
 	end     error      // what whoever reads on is told; nil: it is not over
@@ -186,7 +186,8 @@ func (a *answer) Close() error {
 	return nil
 }
 
-func (a *answer) closeConn() { a.conn.Close() } // nothing is lost
+// Stop implements leash.Stopper: whoever reads or writes finds out.
+func (a *answer) Stop() { a.conn.Close() } // nothing is lost
 
 // finish ends an answer that was read to its end.
 func (a *answer) finish() {
