@@ -15,14 +15,16 @@ import (
 type outbound struct {
 	s       *Service
 	table   *table
-	plan    *plan
+	plan    plan
 	call    Call
 	req     Request
 	path    string
-	dep     target // the one that is asked now
-	retries int    // how often the call was sent again
+	dep     target    // the one that is asked now
+	chosen  time.Time // when it was
+	retries int       // how often the call was sent again
 
-	now *attempt // nil: there was none
+	now   *attempt // nil: there was none
+	first attempt
 }
 
 // attempt is one question to one deployment. Its context ends with the request's.
@@ -109,10 +111,10 @@ func closeBody(resp *UpstreamResponse) {
 
 // choose picks the deployment of the next attempt.
 func (o *outbound) choose() *Error {
-	now := o.s.now()
-	d, ok, until := o.plan.next(now)
+	o.chosen = o.s.now()
+	d, ok, until := o.plan.next(o.chosen)
 	if !ok {
-		return errFull(o.req.Model, until.Sub(now))
+		return errFull(o.req.Model, until.Sub(o.chosen))
 	}
 	o.dep = d
 	return nil
@@ -120,7 +122,10 @@ func (o *outbound) choose() *Error {
 
 // attempt asks one deployment once.
 func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamResponse, error) {
-	a := &attempt{}
+	a := &o.first
+	if o.now != nil {
+		a = &attempt{}
+	}
 	ctx = a.life.Begin(ctx)
 	a.watch(o.s.set.IdleTimeout)
 	if d := o.timeLimit(); d > 0 {
@@ -129,7 +134,7 @@ func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamRespo
 	o.now = a
 	o.dep.health.begin(o.s.now())
 	resp, err := o.s.upstream.Send(ctx, UpstreamRequest{
-		Deployment: &o.dep.Deployment, Path: o.path, Query: o.call.Query,
+		Deployment: o.dep.Deployment, Path: o.path, Query: o.call.Query,
 		Header: forUpstream(o.call.Header, o.call.Key), Body: o.req.ForUpstream(o.call.Body, o.dep.Model), Loan: o.call.Loan,
 	})
 	if cause := a.life.Cause(); err != nil && cause != nil {
@@ -186,26 +191,27 @@ type outcome struct {
 
 // judge notes how the deployment did.
 func (o *outbound) judge(ctx context.Context, resp *UpstreamResponse, err error) outcome {
-	h, now := o.dep.health, o.s.now()
-	cooldown := o.table.Cooldown
-	if o.dep.Cooldown > 0 {
-		cooldown = o.dep.Cooldown
-	}
+	h := o.dep.health
 	switch {
 	case ctx.Err() != nil:
 		return outcome{} // the client left, or we stopped it
-	case err != nil:
-		h.fail(o.table.AllowedFails, cooldown, now)
-		return outcome{retry: true}
-	case resp.Status < 300:
+	case err == nil && resp.Status < 300:
 		h.good()
 		return outcome{}
+	}
+	now, cooldown := o.s.now(), o.table.Cooldown
+	if o.dep.Cooldown > 0 {
+		cooldown = o.dep.Cooldown
+	}
+	if err != nil {
+		h.fail(o.table.AllowedFails, cooldown, now)
+		return outcome{retry: true}
 	}
 	out := outcome{after: resp.RetryAfter, retry: resp.Header.Get("X-Should-Retry") != "false"}
 	switch status := resp.Status; {
 	case status == 401, status == 403:
 		h.withdraw(now)
-		o.s.withdrawn(o.dep.Deployment, status)
+		o.s.withdrawn(*o.dep.Deployment, status)
 		return outcome{retry: true, elsewhere: true}
 	case status == 429:
 		if out.after > 0 {

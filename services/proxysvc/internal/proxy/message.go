@@ -61,7 +61,7 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 // do admits the request, calls the upstream and passes the answer on. With
 // limits the admission is decided first; without, it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
-	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID); !r.spentKnown {
+	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID, r.chosen); !r.spentKnown {
 		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
 	}
 	if r.ticket = r.s.ledger.Begin(&r.admit); r.ticket == nil {

@@ -46,3 +46,24 @@ func TestAStopEndsWhatWasVerifiedBeforeIt(t *testing.T) {
 		t.Errorf("ended: %v, want it stopped", leash.Cause(after))
 	}
 }
+
+// TestWhatHasEndedIsNotKnown adds two requests and removes one.
+func TestWhatHasEndedIsNotKnown(t *testing.T) {
+	t.Parallel()
+	r := NewRunning(false)
+	var gone, runs leash.Leash
+	for life, k := range map[*leash.Leash]*Key{&gone: {KeyID: "gone", Token: "gone"}, &runs: {KeyID: "runs", Token: "runs"}} {
+		life.Begin(t.Context())
+		if err := r.Add(k, life); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Remove(&gone)
+	if keys := r.Keys(); r.Len() != 1 || len(keys) != 1 || keys[0].KeyID != "runs" {
+		t.Errorf("%d run, with the keys %v, want the one that was not removed", r.Len(), keys)
+	}
+	r.Shutdown()
+	if gone.Err() != nil || !errors.Is(runs.Cause(), errShutdown) {
+		t.Errorf("at the end: %v and %v, want only what runs to be ended", gone.Cause(), runs.Cause())
+	}
+}
