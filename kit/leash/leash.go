@@ -126,12 +126,12 @@ func (l *Leash) AfterFunc(do func()) (stop func() bool) {
 	return h.Stop
 }
 
-// Stopper is what is told of the end of a context, and Func one that is a function. A
-// method of its own costs no object, as a function that stands for a method does.
-type (
-	Stopper interface{ Stop() }
-	Func    func()
-)
+// Stopper is told of the end of a context. A method of something that is there costs no
+// object, as a function that is made of it does.
+type Stopper interface{ Stop() }
+
+// Func is a Stopper that is a function.
+type Func func()
 
 // Stop implements Stopper.
 func (f Func) Stop() { f() }

@@ -376,9 +376,7 @@ func (r *run) thread(status ledger.Status) *ledger.Thread {
 // worst case.
 func (r *run) cost(u pricing.Usage) (money.NanoUSD, map[string]money.NanoUSD) {
 	if price, _ := r.s.priceOf(&r.dep); price != nil && !r.opaque {
-		cost, err1 := price.Cost(u, r.admit.StartedAt)
-		parts, err2 := price.Breakdown(u, r.admit.StartedAt)
-		if err1 == nil && err2 == nil {
+		if cost, parts, err := price.Breakdown(u, r.admit.StartedAt); err == nil {
 			return cost, parts
 		}
 	}
