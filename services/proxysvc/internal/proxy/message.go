@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/head"
@@ -221,7 +222,7 @@ const (
 
 // failed passes an upstream's error on, unless our own credential caused it.
 func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := readWhole(resp, maxErrorBody)
+	body, err := readWhole(resp, maxErrorBody, nil)
 	if err != nil {
 		return r.unanswered(ctx, err)
 	}
@@ -237,7 +238,12 @@ func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 
 // whole passes on an answer that is not streamed, once it is on the ledger.
 func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := readWhole(resp, maxAnswer)
+	buf := wholes.Get().(*[]byte)
+	defer wholes.Put(buf) // what is read of it, and the sink, keep nothing
+	body, err := readWhole(resp, maxAnswer, *buf)
+	if cap(body) <= keptWhole {
+		*buf = body
+	}
 	if err != nil {
 		r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
 		return r.unanswered(ctx, err)
@@ -254,22 +260,32 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	return reply(sink, resp.Status, h, body)
 }
 
-// readWhole reads a body of at most so many bytes to its end: one that is cut off must
-// not look whole. What it has read comes with an error, too.
-func readWhole(resp *UpstreamResponse, most int64) ([]byte, error) {
-	if resp.Length <= 0 || resp.Length > 1<<20 {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
-		if err == nil && int64(len(body)) > most {
-			err = fmt.Errorf("the upstream's answer has over %d bytes", most)
+// wholes are buffers of whole answers that nobody has. Larger ones than keptWhole are
+// not kept.
+var wholes = sync.Pool{New: func() any { return new([]byte) }}
+
+const keptWhole = 64 << 10
+
+// readWhole reads a body of at most so many bytes to its end, if there is room into a
+// buffer: one that is cut off must not look whole. What it has read comes with an error,
+// too.
+func readWhole(resp *UpstreamResponse, most int, buf []byte) ([]byte, error) {
+	body := slices.Grow(buf[:0], int(min(max(resp.Length, 512)+1, 1<<20)))
+	for {
+		n, err := resp.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > most:
+			return body, fmt.Errorf("the upstream's answer has over %d bytes", most)
+		case errors.Is(err, io.EOF) && int64(len(body)) < resp.Length:
+			return body, io.ErrUnexpectedEOF
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return body, err
 		}
-		return body, err
+		body = slices.Grow(body, 1)
 	}
-	buf := make([]byte, resp.Length)
-	n, err := io.ReadFull(resp.Body, buf)
-	if err == nil {
-		_, err = io.Copy(io.Discard, resp.Body) // its end
-	}
-	return buf[:n], err
 }
 
 // decoded is a whole body without its compression; one that cannot be undone is

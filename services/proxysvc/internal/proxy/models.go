@@ -29,7 +29,7 @@ func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
 	if resp.Status == 401 || resp.Status == 403 {
 		return errCredential(resp.Status)
 	}
-	body, err := readWhole(resp, maxErrorBody)
+	body, err := readWhole(resp, maxErrorBody, nil)
 	if err != nil {
 		return errUpstream(err)
 	}
