@@ -19,9 +19,8 @@ type outbound struct {
 	call    Call
 	req     Request
 	path    string
-	dep     target    // the one that is asked now
-	chosen  time.Time // when it was
-	retries int       // how often the call was sent again
+	dep     target // the one that is asked now
+	retries int    // how often the call was sent again
 
 	now   *attempt // nil: there was none
 	first attempt
@@ -83,7 +82,7 @@ func (o *outbound) send(ctx context.Context, mayGoOn func(ctx context.Context, r
 			return attempt, resp, err
 		}
 		failed := o.dep
-		if o.choose() != nil {
+		if o.choose(o.s.now()) != nil {
 			return attempt, resp, err
 		}
 		wait := o.table.RetryAfter
@@ -110,11 +109,10 @@ func closeBody(resp *UpstreamResponse) {
 }
 
 // choose picks the deployment of the next attempt.
-func (o *outbound) choose() *Error {
-	o.chosen = o.s.now()
-	d, ok, until := o.plan.next(o.chosen)
+func (o *outbound) choose(now time.Time) *Error {
+	d, ok, until := o.plan.next(now)
 	if !ok {
-		return errFull(o.req.Model, until.Sub(o.chosen))
+		return errFull(o.req.Model, until.Sub(now))
 	}
 	o.dep = d
 	return nil

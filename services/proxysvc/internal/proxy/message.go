@@ -25,14 +25,14 @@ type run struct {
 	key     *Key
 	admit   ledger.Admission
 	ticket  *ledger.Ticket
-	told    bool          // what the ticket says of the key was taken notice of
 	spent   money.NanoUSD // by the key before this request, if it is known
 	meter   meter
 	decoder decoder           // of a compressed answer; nil: it is not
-	opaque  bool              // the answer cannot be read, so that its cost is the worst case
 	result  ledger.Settlement // filled in on the way
 
+	told       bool // what the ticket says of the key was taken notice of
 	spentKnown bool
+	opaque     bool // the answer cannot be read, so that its cost is the worst case
 
 	life     leash.Leash // ends when the client has gone or the request was stopped
 	over     leash.Hook  // then tells the sink
@@ -62,7 +62,7 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 // do admits the request, calls the upstream and passes the answer on. With
 // limits the admission is decided first; without, it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
-	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID, r.chosen); !r.spentKnown {
+	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID, r.admit.StartedAt); !r.spentKnown {
 		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
 	}
 	if r.ticket = r.s.ledger.Begin(&r.admit); r.ticket == nil {

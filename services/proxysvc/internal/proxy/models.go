@@ -17,7 +17,7 @@ func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
 	if err := o.route(key); err != nil {
 		return err
 	}
-	if err := o.choose(); err != nil {
+	if err := o.choose(s.now()); err != nil {
 		return err
 	}
 	_, resp, err := o.send(ctx, func(context.Context, *UpstreamResponse) error { return nil })

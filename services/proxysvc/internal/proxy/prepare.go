@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -26,10 +27,11 @@ func (s *Service) prepare(ctx context.Context, c Call) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.choose(); err != nil {
+	now := s.now()
+	if err := r.choose(now); err != nil {
 		return nil, err
 	}
-	r.request(&r.admit.Request)
+	r.request(&r.admit.Request, now)
 	r.admit.Claims = key.claims(r.req.Model)
 	if err := r.hold(held); err != nil {
 		return nil, err
@@ -38,11 +40,11 @@ func (s *Service) prepare(ctx context.Context, c Call) (*run, error) {
 }
 
 // request says on the ledger what is asked for.
-func (r *run) request(to *ledger.Request) {
+func (r *run) request(to *ledger.Request, now time.Time) {
 	key := r.key
 	to.RequestID, to.KeyID, to.Token, to.TeamID, to.UserID = r.call.RequestID, key.KeyID, key.Token, key.TeamID, key.UserID
 	to.ModelGroup, to.Model, to.ModelID, to.PriceVersion = r.req.Model, r.dep.Model, r.dep.ID, r.s.book.Version
-	to.Stream, to.StartedAt, to.Tags = r.req.Stream, r.chosen, requestTags(key.Tags, r.call.Header)
+	to.Stream, to.StartedAt, to.Tags = r.req.Stream, now, requestTags(key.Tags, r.call.Header)
 	to.UserAgent, to.Client = r.call.Header.Get("User-Agent"), clientFacts(r.call.Header, r.req.ClientUser)
 }
 

@@ -66,7 +66,9 @@ func changing(name string) bool {
 // plainHeader reads header lines. Not ok: one of them is odd, or changes how the answer
 // is to be read.
 func plainHeader(text string) (lines head.Lines, length int64, ok bool) {
-	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\r\n"), "\r\n") {
+	for rest := text; rest != ""; {
+		var line string
+		line, rest, _ = strings.Cut(rest, "\r\n")
 		if name, _, ok := strings.Cut(line, ":"); !ok || !isToken(name) || !plain(line) {
 			return nil, 0, false
 		}
