@@ -56,7 +56,7 @@ var forDomains = []string{
 // kits are the imports between packages of kit; there are no others.
 var kits = map[string][]string{
 	"kit/serve":           {"kit/env", "kit/fault", "kit/secret", "kit/serve/lean", "kit/virtualkey"},
-	"kit/serve/lean":      {"kit/leash", "kit/sock"},
+	"kit/serve/lean":      {"kit/head", "kit/leash", "kit/sock"},
 	"kit/virtualkey":      {"kit/secret"},
 	"kit/serve/scopetest": {"kit/secret", "kit/serve"},
 	"kit/pg":              {"kit/sock"},

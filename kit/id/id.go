@@ -21,5 +21,5 @@ func New(prefix string, now time.Time) string {
 	millis, fraction := uint64(nanos/1e6), uint64(nanos%1e6) // now is after 1970
 	binary.BigEndian.PutUint64(b[:8], millis<<16|fraction<<16/1e6)
 	rand.Read(b[8:]) // crypto/rand.Read never fails; it ends the program instead
-	return prefix + crockford.EncodeToString(b[:])
+	return string(crockford.AppendEncode(append(make([]byte, 0, 32), prefix...), b[:]))
 }

@@ -30,12 +30,18 @@ func (l *Leash) Begin(parent context.Context) context.Context {
 	if parent.Err() != nil {
 		l.follow()
 	} else {
-		l.up.After(parent, l.follow)
+		l.up.After(parent, (*follower)(l))
 	}
 	return l
 }
 
 func (l *Leash) follow() { l.end(Cause(l.parent)) }
+
+// follower is a leash whose parent has ended.
+type follower Leash
+
+// Stop implements Stopper.
+func (f *follower) Stop() { (*Leash)(f).follow() }
 
 // End ends it, unless it has ended, and calls what waits for that before it returns.
 // No cause means context.Canceled.
@@ -64,7 +70,7 @@ func (l *Leash) end(cause error) {
 	}
 	l.mu.Unlock()
 	for h := due; h != nil; h = h.next {
-		h.do()
+		h.do.Stop()
 	}
 }
 
@@ -113,32 +119,42 @@ func (l *Leash) Value(key any) any { return l.parent.Value(key) }
 // AfterFunc is what package context looks for before it starts a goroutine that waits
 // for a context of another kind.
 func (l *Leash) AfterFunc(do func()) (stop func() bool) {
-	h := &Hook{do: do}
+	h := &Hook{do: Func(do)}
 	if !l.add(h) {
 		go do() // the caller holds a lock that it takes
 	}
 	return h.Stop
 }
 
+// Stopper is told of the end of a context. A method of something that is there costs no
+// object, as a function that is made of it does.
+type Stopper interface{ Stop() }
+
+// Func is a Stopper that is a function.
+type Func func()
+
+// Stop implements Stopper.
+func (f Func) Stop() { f() }
+
 // Hook is a call that waits for the end of a context. Like the context it is a part of
 // something, and is used once.
 type Hook struct {
-	do         func()
+	do         Stopper
 	next, prev *Hook       // in the list of the leash
 	at         *Leash      // where it was put; nil: it is a context of another kind
 	of         *Leash      // where it waits; nil: it does not. It belongs to at's mu
 	off        func() bool // of a context of another kind
 }
 
-// After has do called when ctx ends, or at once if it has. It runs in the goroutine
+// After has do.Stop called when ctx ends, or at once if it has. It runs in the goroutine
 // that ends ctx, which may hold locks: it must not wait.
-func (h *Hook) After(ctx context.Context, do func()) {
+func (h *Hook) After(ctx context.Context, do Stopper) {
 	h.do = do
 	switch l, ok := ctx.(*Leash); {
 	case ok && !l.add(h):
-		do()
+		do.Stop()
 	case !ok && ctx.Done() != nil:
-		h.off = context.AfterFunc(ctx, do)
+		h.off = context.AfterFunc(ctx, do.Stop)
 	}
 }
 

@@ -107,7 +107,7 @@ func TestHooks(t *testing.T) {
 		var hooks [3]Hook
 		var called [3]int
 		for i := range hooks {
-			hooks[i].After(l, func() { called[i]++ })
+			hooks[i].After(l, Func(func() { called[i]++ }))
 		}
 		for _, i := range order {
 			if taken&(1<<i) != 0 && !hooks[i].Stop() {
@@ -133,7 +133,7 @@ func TestAHookThatComesLateIsCalledAtOnce(t *testing.T) {
 	l.End(nil)
 	called := false
 	var h, never Hook
-	h.After(l, func() { called = true })
+	h.After(l, Func(func() { called = true }))
 	if !called || h.Stop() || never.Stop() {
 		t.Error("it was not called, or taken back")
 	}
@@ -150,9 +150,9 @@ func TestAHookOfPackageContexts(t *testing.T) {
 	std, cancel := context.WithCancel(t.Context())
 	called := make(chan bool)
 	var h, taken, forever Hook
-	h.After(std, func() { close(called) })
-	taken.After(std, func() { t.Error("a hook that was taken back was called") })
-	forever.After(context.Background(), func() { t.Error("the background has ended") })
+	h.After(std, Func(func() { close(called) }))
+	taken.After(std, Func(func() { t.Error("a hook that was taken back was called") }))
+	forever.After(context.Background(), Func(func() { t.Error("the background has ended") }))
 	if !taken.Stop() {
 		t.Error("it was not taken back")
 	}
@@ -174,7 +174,7 @@ func TestEachHookOnce(t *testing.T) {
 		for range 8 {
 			all.Go(func() {
 				var h Hook
-				h.After(l, func() { called.Add(1) })
+				h.After(l, Func(func() { called.Add(1) }))
 				if h.Stop() {
 					stopped.Add(1)
 				}

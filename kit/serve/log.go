@@ -24,7 +24,7 @@ func Logger(cfg Config) *zap.Logger {
 	if cfg.LogTo != nil {
 		to = cfg.LogTo
 	}
-	core := lines{zapcore.NewCore(zapcore.NewJSONEncoder(enc), &held{to: to}, level), false}
+	core := &lines{zapcore.NewCore(zapcore.NewJSONEncoder(enc), &held{to: to}, level), false}
 	return zap.New(core).With(zap.String("service", cfg.Name), zap.Int("pid", os.Getpid()))
 }
 
@@ -34,9 +34,8 @@ func Logger(cfg Config) *zap.Logger {
 // what was held.
 func Unhurried(log *zap.Logger) *zap.Logger {
 	return log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		if l, ok := c.(lines); ok {
-			l.unhurried = true
-			return l
+		if l, ok := c.(*lines); ok {
+			return &lines{l.Core, true}
 		}
 		return c
 	}))
@@ -49,13 +48,12 @@ type lines struct {
 }
 
 // With implements zapcore.Core.
-func (l lines) With(fields []zapcore.Field) zapcore.Core {
-	l.Core = l.Core.With(fields)
-	return l
+func (l *lines) With(fields []zapcore.Field) zapcore.Core {
+	return &lines{l.Core.With(fields), l.unhurried}
 }
 
 // Check implements zapcore.Core.
-func (l lines) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+func (l *lines) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if l.Enabled(e.Level) {
 		return to.AddCore(e, l)
 	}
@@ -63,7 +61,7 @@ func (l lines) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.Checked
 }
 
 // Write implements zapcore.Core.
-func (l lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
+func (l *lines) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	err := l.Core.Write(e, fields)
 	if l.unhurried && e.Level < zapcore.WarnLevel {
 		return err

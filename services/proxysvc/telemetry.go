@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
@@ -119,10 +120,26 @@ func (t *telemetry) settled(s *ledger.Settlement) {
 	for n, tokens := range [...]int64{u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens} {
 		t.tokens[n].Add(float64(tokens))
 	}
-	t.message.Info("message", zap.String("request_id", s.RequestID), zap.String("team_id", s.TeamID), zap.String("user_id", s.UserID),
-		zap.String("key_id", s.KeyID), zap.String("model", s.Model), zap.String("status", string(s.Status)), zap.Bool("estimated", s.Estimated),
-		zap.Int("http_status", s.HTTPStatus), zap.String("error_type", s.ErrorType), zap.Int64("cost_nano_usd", int64(s.Cost)),
-		zap.Int64("duration_ms", s.EndedAt.Sub(s.StartedAt).Milliseconds()))
+	t.message.Info("message", zap.Inline((*settled)(s)))
+}
+
+// settled is a settlement as it is logged: one object, however many fields.
+type settled ledger.Settlement
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (s *settled) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	to.AddString("request_id", s.RequestID)
+	to.AddString("team_id", s.TeamID)
+	to.AddString("user_id", s.UserID)
+	to.AddString("key_id", s.KeyID)
+	to.AddString("model", s.Model)
+	to.AddString("status", string(s.Status))
+	to.AddBool("estimated", s.Estimated)
+	to.AddInt("http_status", s.HTTPStatus)
+	to.AddString("error_type", s.ErrorType)
+	to.AddInt64("cost_nano_usd", int64(s.Cost))
+	to.AddInt64("duration_ms", s.EndedAt.Sub(s.StartedAt).Milliseconds())
+	return nil
 }
 
 // failed logs an error of our own that a client got.

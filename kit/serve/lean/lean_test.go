@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 )
 
 func TestEachFlushIsThereBeforeTheNext(t *testing.T) {
@@ -450,19 +452,29 @@ func TestWithoutRoutesItIsNetHTTP(t *testing.T) {
 	c.gone()
 }
 
-// TestAHeaderIsSetWhole gives a header away instead of copying it.
-func TestAHeaderIsSetWhole(t *testing.T) {
+// TestLinesAreAHeader writes lines instead of what was set before.
+func TestLinesAreAHeader(t *testing.T) {
 	t.Parallel()
 	s := start(t, true, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Before", "lost")
-		w.(interface{ SetHeader(h http.Header) }).SetHeader(http.Header{"Content-Type": {"text/x"}, "X-Own": {"a", "b"}})
-		w.Header().Set("X-After", "c")
+		w.(interface {
+			WriteLines(status int, lines head.Lines)
+		}).WriteLines(201, head.Lines{
+			{Name: "Content-Type", Value: "text/x"},
+			{Name: "X-Own", Value: "a"},
+			{Name: "Content-Length", Value: "4"},
+			{Name: "X-Own", Value: "b\r\nX-In: c"},
+			{Name: "Connection", Value: "close"},
+		})
+		w.WriteHeader(500)
 		w.Write([]byte("body")) //nolint:errcheck // the test reads it
 	})
 	c := s.dial()
-	c.send(post("x"))
-	want := "200 OK map[Content-Length:[4] Content-Type:[text/x] X-After:[c] X-Own:[a b]] "
-	if got := c.must(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "body") {
-		t.Errorf("the answer:\n%s\nwant\n%s", got, want)
+	c.send(post("x") + post("x"))
+	const want = "201 Created map[Content-Length:[4] Content-Type:[text/x] X-Own:[a b  X-In: c]] length 4 [] close false\nbody"
+	for range 2 {
+		if got := c.must(); got != want {
+			t.Errorf("the answer:\n%s\nwant\n%s", got, want)
+		}
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"net/textproto"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/leash"
 )
 
@@ -68,19 +68,12 @@ func (o *output) line(name, value string) {
 	o.head = append(append(append(append(o.head, name...), ": "...), value...), "\r\n"...)
 }
 
-// lines writes a header as http.Header does, but in any order of its names.
-func (o *output) lines(h http.Header, without map[string]bool) {
-	for name, values := range h {
-		if without[name] {
-			continue
-		}
-		for _, value := range values {
-			if plainLine(name, value) {
-				o.line(name, value)
-			} else {
-				http.Header{name: {value}}.Write(o) //nolint:errcheck // to memory
-			}
-		}
+// handlers writes a line of the handler's, as http.Header does.
+func (o *output) handlers(name, value string) {
+	if plainLine(name, value) {
+		o.line(name, value)
+	} else {
+		http.Header{name: {value}}.Write(o) //nolint:errcheck // to memory
 	}
 }
 
@@ -91,7 +84,12 @@ func plainLine(name, value string) bool {
 			return false
 		}
 	}
-	return name != "" && !strings.ContainsAny(value, "\r\n") && value == textproto.TrimString(value)
+	for i := range len(value) {
+		if value[i] == '\r' || value[i] == '\n' {
+			return false
+		}
+	}
+	return name != "" && len(value) == len(textproto.TrimString(value))
 }
 
 // Header implements http.ResponseWriter.
@@ -102,43 +100,49 @@ func (w *response) Header() http.Header {
 	return w.header
 }
 
-// SetHeader makes h, whose names must be canonical, the answer's header, instead of
-// what was set before. The handler may not use it any more.
-func (w *response) SetHeader(h http.Header) { w.header = h }
-
-// framing are the headers that are written once all is known about the answer;
-// trailers are not sent. noBody leaves out what a 304 says nothing about.
-var (
-	framing = map[string]bool{"Connection": true, "Content-Length": true, "Transfer-Encoding": true, "Trailer": true}
-	noBody  = map[string]bool{"Connection": true, "Content-Length": true, "Transfer-Encoding": true, "Trailer": true, "Content-Type": true}
-)
-
 // WriteHeader implements http.ResponseWriter. Informational answers are not sent.
 func (w *response) WriteHeader(status int) {
+	if !w.begin(status) {
+		return
+	}
+	w.connection = w.header["Connection"]
+	for name, values := range w.header {
+		if !w.notice(name, first(values)) {
+			continue
+		}
+		for _, value := range values {
+			w.out.handlers(name, value)
+		}
+	}
+}
+
+// WriteLines is WriteHeader with these lines as the header, instead of what was set
+// before. What is said of the connection in them is left out.
+func (w *response) WriteLines(status int, lines head.Lines) {
+	if !w.begin(status) {
+		return
+	}
+	for _, l := range lines {
+		if w.notice(l.Name, l.Value) {
+			w.out.handlers(l.Name, l.Value)
+		}
+	}
+}
+
+// begin writes the status line. False: nothing is to be sent.
+func (w *response) begin(status int) bool {
 	switch {
 	case w.status != 0:
 		w.c.srv.logf("http: superfluous response.WriteHeader call")
-		return
+		return false
 	case status < 100 || status > 999:
 		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
 	case status < 200:
-		return
+		return false
 	}
 	w.status = status
-	if text := first(w.header, "Content-Length"); text != "" {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
-			w.length = n
-		} else {
-			w.c.srv.logf("http: invalid Content-Length of %q", text)
-		}
-	}
-	_, w.hasDate = w.header["Date"]
-	_, w.hasType = w.header["Content-Type"]
-	w.encoded = first(w.header, "Content-Encoding") != ""
-	w.connection = w.header["Connection"]
 	o := w.take()
-	o.head = append(o.head, "HTTP/1.1 "...)
-	o.head = strconv.AppendInt(o.head, int64(status), 10)
+	o.head = strconv.AppendInt(append(o.head, "HTTP/1.1 "...), int64(status), 10)
 	o.head = append(o.head, ' ')
 	if text := http.StatusText(status); text != "" {
 		o.head = append(o.head, text...)
@@ -146,16 +150,37 @@ func (w *response) WriteHeader(status int) {
 		o.head = strconv.AppendInt(append(o.head, "status code "...), int64(status), 10)
 	}
 	o.head = append(o.head, "\r\n"...)
-	without := framing
-	if status == http.StatusNotModified {
-		without = noBody
-	}
-	o.lines(w.header, without)
+	return true
 }
 
-func first(h http.Header, name string) string {
-	if v := h[name]; len(v) > 0 {
-		return v[0]
+// notice takes in a header that decides about the rest of the head, or about the body.
+// False: its lines are not written here. Those that frame the answer are written once
+// all is known about it; trailers are not sent.
+func (w *response) notice(name, value string) bool {
+	switch name {
+	case "Connection", "Transfer-Encoding", "Trailer":
+		return false
+	case "Content-Length":
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil && n >= 0 {
+			w.length = n
+		} else if value != "" {
+			w.c.srv.logf("http: invalid Content-Length of %q", value)
+		}
+		return false
+	case "Date":
+		w.hasDate = true
+	case "Content-Type":
+		w.hasType = true
+		return w.status != http.StatusNotModified
+	case "Content-Encoding":
+		w.encoded = value != ""
+	}
+	return true
+}
+
+func first(values []string) string {
+	if len(values) > 0 {
+		return values[0]
 	}
 	return ""
 }

@@ -57,7 +57,7 @@ func (r *Request) append(buf []byte) []byte {
 	if len(r.Client) > 0 {
 		buf = append(field(buf, "Client"), '{')
 		for name, v := range r.Client {
-			buf = AppendQuoted(field(buf, name), v)
+			buf = AppendQuoted(append(AppendQuoted(comma(buf), name), ':'), v)
 		}
 		buf = append(buf, '}')
 	}
@@ -79,8 +79,10 @@ func integer(buf []byte, name string, v int64) []byte {
 	return strconv.AppendInt(field(buf, name), v, 10)
 }
 
-// field appends what stands before a field's value.
-func field(buf []byte, name string) []byte { return append(AppendQuoted(comma(buf), name), ':') }
+// field appends what stands before a field's value. Its name needs no escape.
+func field(buf []byte, name string) []byte {
+	return append(append(append(comma(buf), '"'), name...), '"', ':')
+}
 
 // comma appends what stands before all fields and elements but the first.
 func comma(buf []byte) []byte {
@@ -93,7 +95,7 @@ func comma(buf []byte) []byte {
 // AppendQuoted appends a text as a JSON string. Most need no escape.
 func AppendQuoted(buf []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+		if !plain[s[i]] {
 			text, err := json.Marshal(s)
 			if err != nil {
 				text = []byte(`""`) // cannot happen: strings always marshal
@@ -103,3 +105,11 @@ func AppendQuoted(buf []byte, s string) []byte {
 	}
 	return append(append(append(buf, '"'), s...), '"')
 }
+
+// plain are the bytes that stand for themselves in a string.
+var plain = func() (set [256]bool) {
+	for c := byte(' '); c <= '~'; c++ {
+		set[c] = c != '"' && c != '\\'
+	}
+	return set
+}()

@@ -86,7 +86,7 @@ func TestEveryFieldOfARecordIsEncoded(t *testing.T) {
 // TestAnyTextIsEncodedAsEncodingJSONDoes: records of the version before were.
 func TestAnyTextIsEncodedAsEncodingJSONDoes(t *testing.T) {
 	t.Parallel()
-	for _, s := range []string{"", "plain", "<a&b>", `"\/`, "\x00\x1f\x7f", "ä€😀\u2028", "not \xff UTF-8", "{[,:"} {
+	for _, s := range []string{"", "plain", "~ ~", `a "quote"`, `a \ back`, "<a&b>", `"\/`, "\x00\x1f\x7f", "ä€😀\u2028", "not \xff UTF-8", "{[,:"} {
 		r := Record{By: s, Intended: &Admission{Request: Request{
 			RequestID: s, UserAgent: s, Tags: []string{s, "x", s}, Client: map[string]string{s: s, "x": s},
 			StartedAt: time.Date(2026, 11, 24, 12, 0, 30, 123456789, time.FixedZone("", -3*3600)),

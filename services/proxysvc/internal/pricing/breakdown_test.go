@@ -30,11 +30,30 @@ func TestABreakdownSumsUpToTheCost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts, err := m.Breakdown(u, at)
-		if err != nil {
-			t.Fatal(err)
+		total, parts, err := m.Breakdown(u, at)
+		if err != nil || total != cost {
+			t.Fatalf("seed %d: %d, %v, the cost is %d", seed, total, err, cost)
 		}
 		var sum money.NanoUSD
+		exact := 0
+		for name, pool := range map[string]Usage{
+			"input": {InputTokens: u.InputTokens}, "output": {OutputTokens: u.OutputTokens}, "cache_read": {CacheReadTokens: u.CacheReadTokens},
+			"cache_write_5m": {CacheWrite5mTokens: u.CacheWrite5mTokens}, "cache_write_1h": {CacheWrite1hTokens: u.CacheWrite1hTokens},
+			"web_search": {WebSearchRequests: u.WebSearchRequests},
+		} {
+			alone, err := m.sum(pool, m.ratesOf(u, at), m.scaleOf(u))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := parts[name] - alone; d < -3 || d > 3 {
+				t.Errorf("seed %d: %s costs %d of the whole, and %d alone", seed, name, parts[name], alone)
+			} else if d == 0 {
+				exact++
+			}
+		}
+		if exact < 5 {
+			t.Errorf("seed %d: %d parts cost what they do alone, want all but the largest", seed, exact)
+		}
 		for name, part := range parts {
 			if part <= 0 {
 				t.Errorf("seed %d: %s costs %d", seed, name, part)

@@ -15,31 +15,47 @@ const million = 1_000_000
 // Cost is what the usage costs at the instant `at`. It fails when a count is
 // negative or the sum does not fit.
 func (m *Model) Cost(u Usage, at time.Time) (money.NanoUSD, error) {
-	r := m.rateAt(at)
-	rates := r.base
-	if r.threshold > 0 && u.PromptTokens() > r.threshold {
-		rates = r.above
-	}
-	return m.sum(u, rates, m.speed[u.Speed], m.geo[u.InferenceGeo], m.tier[u.ServiceTier])
+	return m.sum(u, m.ratesOf(u, at), m.scaleOf(u))
 }
 
-// sum prices every pool at its rate, times the factors in thousandths; a factor
-// of 0 is none. Web searches are not multiplied.
-func (m *Model) sum(u Usage, r Rates, scale ...int64) (money.NanoUSD, error) {
+// ratesOf are those of the instant for a prompt of that size.
+func (m *Model) ratesOf(u Usage, at time.Time) Rates {
+	r := m.rateAt(at)
+	if r.threshold > 0 && u.PromptTokens() > r.threshold {
+		return r.above
+	}
+	return r.base
+}
+
+// scale are factors in thousandths; one of 0 is none.
+type scale [3]int64
+
+// scaleOf is by what the price of its tokens is multiplied.
+func (m *Model) scaleOf(u Usage) scale {
+	return scale{m.speed[u.Speed], m.geo[u.InferenceGeo], m.tier[u.ServiceTier]}
+}
+
+// of is a sum of tokens times rates, multiplied.
+func (s scale) of(sum money.Sum) (money.NanoUSD, error) {
+	div := int64(million)
+	for _, factor := range s {
+		if factor != 0 {
+			sum.Scale(factor)
+			div *= thousandths
+		}
+	}
+	return sum.Div(div)
+}
+
+// sum prices every pool at its rate. Web searches are not multiplied.
+func (m *Model) sum(u Usage, r Rates, s scale) (money.NanoUSD, error) {
 	var sum money.Sum
 	sum.Add(u.InputTokens, r.Input)
 	sum.Add(u.OutputTokens, r.Output)
 	sum.Add(u.CacheReadTokens, r.CacheRead)
 	sum.Add(u.CacheWrite5mTokens, r.CacheWrite5m)
 	sum.Add(u.CacheWrite1hTokens, r.CacheWrite1h)
-	div := int64(million)
-	for _, factor := range scale {
-		if factor != 0 {
-			sum.Scale(factor)
-			div *= thousandths
-		}
-	}
-	tokens, err := sum.Div(div)
+	tokens, err := s.of(sum)
 	if err != nil {
 		return 0, fmt.Errorf("cost of %s: %w", strings.Join(m.Names, ", "), err)
 	}
@@ -102,7 +118,7 @@ func (m *Model) WorstCost(b Bound, at time.Time) (money.NanoUSD, error) {
 		}
 		tier = max(tier, asked)
 	}
-	return m.sum(u, rates, speed, m.geo.dearest(), tier)
+	return m.sum(u, rates, scale{speed, m.geo.dearest(), tier})
 }
 
 // MostOutput is the most output tokens that a request within the bound can use.

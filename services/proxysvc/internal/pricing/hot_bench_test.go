@@ -29,7 +29,7 @@ func hot(tb testing.TB) []hotpath.Operation {
 	}
 	return []hotpath.Operation{
 		{Name: "Cost", Allocs: 0, Run: func() { _, err := m.Cost(u, at); must(err) }},
-		{Name: "Breakdown", Allocs: 2, Run: func() { _, err := m.Breakdown(u, at); must(err) }},
+		{Name: "Breakdown", Allocs: 2, Run: func() { _, _, err := m.Breakdown(u, at); must(err) }},
 		{Name: "WorstCost", Allocs: 0, Run: func() { _, err := m.WorstCost(bound, at); must(err) }},
 	}
 }

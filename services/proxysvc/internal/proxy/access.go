@@ -7,7 +7,7 @@ import (
 )
 
 // mayCall says whether the key's own rules allow a call, and if not why.
-func (k *Key) mayCall(c Call) *Error {
+func (k *Key) mayCall(c *Call) *Error {
 	if len(k.Networks) > 0 && !slices.ContainsFunc(k.Networks, func(p netip.Prefix) bool { return p.Contains(c.From.Unmap()) }) {
 		return &Error{Status: 403, Type: "permission_error", Message: "this key may not be used from this address"}
 	}

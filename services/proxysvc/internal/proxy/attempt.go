@@ -15,14 +15,15 @@ import (
 type outbound struct {
 	s       *Service
 	table   *table
-	plan    *plan
+	plan    plan
 	call    Call
 	req     Request
 	path    string
 	dep     target // the one that is asked now
 	retries int    // how often the call was sent again
 
-	now *attempt // nil: there was none
+	now   *attempt // nil: there was none
+	first attempt
 }
 
 // attempt is one question to one deployment. Its context ends with the request's.
@@ -81,7 +82,7 @@ func (o *outbound) send(ctx context.Context, mayGoOn func(ctx context.Context, r
 			return attempt, resp, err
 		}
 		failed := o.dep
-		if o.choose() != nil {
+		if o.choose(o.s.now()) != nil {
 			return attempt, resp, err
 		}
 		wait := o.table.RetryAfter
@@ -108,8 +109,7 @@ func closeBody(resp *UpstreamResponse) {
 }
 
 // choose picks the deployment of the next attempt.
-func (o *outbound) choose() *Error {
-	now := o.s.now()
+func (o *outbound) choose(now time.Time) *Error {
 	d, ok, until := o.plan.next(now)
 	if !ok {
 		return errFull(o.req.Model, until.Sub(now))
@@ -120,7 +120,10 @@ func (o *outbound) choose() *Error {
 
 // attempt asks one deployment once.
 func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamResponse, error) {
-	a := &attempt{}
+	a := &o.first
+	if o.now != nil {
+		a = &attempt{}
+	}
 	ctx = a.life.Begin(ctx)
 	a.watch(o.s.set.IdleTimeout)
 	if d := o.timeLimit(); d > 0 {
@@ -186,26 +189,27 @@ type outcome struct {
 
 // judge notes how the deployment did.
 func (o *outbound) judge(ctx context.Context, resp *UpstreamResponse, err error) outcome {
-	h, now := o.dep.health, o.s.now()
-	cooldown := o.table.Cooldown
-	if o.dep.Cooldown > 0 {
-		cooldown = o.dep.Cooldown
-	}
+	h := o.dep.health
 	switch {
 	case ctx.Err() != nil:
 		return outcome{} // the client left, or we stopped it
-	case err != nil:
+	case err == nil && resp.Status < 300:
+		h.good()
+		return outcome{}
+	}
+	now, cooldown := o.s.now(), o.table.Cooldown
+	if o.dep.Cooldown > 0 {
+		cooldown = o.dep.Cooldown
+	}
+	if err != nil {
 		h.fail(o.table.AllowedFails, cooldown, now)
 		return outcome{retry: true}
 	}
 	out := outcome{after: resp.RetryAfter, retry: resp.Header.Get("X-Should-Retry") != "false"}
 	switch status := resp.Status; {
-	case status < 300:
-		h.good()
-		return outcome{}
 	case status == 401, status == 403:
 		h.withdraw(now)
-		o.s.withdrawn(o.dep.Deployment, status)
+		o.s.withdrawn(*o.dep.Deployment, status)
 		return outcome{retry: true, elsewhere: true}
 	case status == 429:
 		if out.after > 0 {

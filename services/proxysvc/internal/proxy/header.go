@@ -1,13 +1,14 @@
 package proxy
 
 import (
-	"maps"
+	"slices"
 	"strings"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 )
 
-// Header is a set of HTTP headers under their canonical names.
+// Header is a client's set of HTTP headers under their canonical names.
 type Header map[string][]string
 
 // Get returns the first value of a header by its canonical name, or "".
@@ -21,90 +22,79 @@ func (h Header) Get(name string) string {
 // Set replaces a header by its canonical name.
 func (h Header) Set(name, value string) { h[name] = []string{value} }
 
-// hopByHop are the headers of one connection only (RFC 9110, section 7.6.1).
-var hopByHop = names{
-	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
-	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+// ofOneHop says whether a header is of one connection only (RFC 9110, section 7.6.1).
+func ofOneHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
-// dropped are request headers that never leave: credentials, cookies, what
+// staysHere says whether a request's header never leaves: credentials, cookies, what
 // describes our side of the connection, and what the transport sets itself.
 // Anthropic's clients need none of them.
-var dropped = hopByHop.and(names{
-	"Authorization": true, "X-Api-Key": true, "Api-Key": true, "X-Goog-Api-Key": true, "Ocp-Apim-Subscription-Key": true,
-	"Openai-Organization": true, "Openai-Project": true, "Cookie": true, "Host": true, "Content-Length": true, "Accept-Encoding": true, "Expect": true,
-	"Forwarded": true, "Via": true, "X-Real-Ip": true, "X-Request-Id": true,
-})
+func staysHere(name string) bool {
+	switch name {
+	case "Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Ocp-Apim-Subscription-Key", "Openai-Organization", "Openai-Project",
+		"Cookie", "Host", "Content-Length", "Accept-Encoding", "Expect", "Forwarded", "Via", "X-Real-Ip", "X-Request-Id":
+		return true
+	}
+	return ofOneHop(name) || hasAnyPrefix(name, stayingHere)
+}
 
-// droppedPrefixes are families of request headers that never leave.
-var droppedPrefixes = []string{"X-Forwarded-", "X-Litellm-", "X-Llmproxy-"}
+// stayingHere are families of request headers that never leave.
+var stayingHere = []string{"X-Forwarded-", "X-Litellm-", "X-Llmproxy-"}
 
 // forUpstream filters a client's headers. What is unknown passes; a header that
 // holds the virtual key does not, whatever its name.
-func forUpstream(h Header, key secret.String) Header {
+func forUpstream(h Header, key secret.String) head.Lines {
 	connection := h["Connection"]
-	out := make(Header, len(h)+1)
+	out := make(head.Lines, 0, len(h)+1)
 	for name, values := range h {
-		if dropped[name] || hasAnyPrefix(name, droppedPrefixes) || listed(connection, name) || holds(values, key) {
+		if staysHere(name) || listed(connection, name) || holds(values, key) {
 			continue
 		}
-		out[name] = values
-	}
-	// Only what can be metered: the standard library reads no br and no zstd.
-	out.Set("Accept-Encoding", "identity")
-	return out
-}
-
-// droppedAnswers are answer headers that describe the real organisation or our
-// connection to the upstream.
-var droppedAnswers = hopByHop.and(names{
-	"Set-Cookie": true, "Anthropic-Organization-Id": true, "Openai-Organization": true, "Openai-Project": true, "Content-Length": true, "Alt-Svc": true, "Via": true,
-	"Server": true, "Cf-Ray": true, "Cf-Cache-Status": true, "Strict-Transport-Security": true, "Nel": true, "Report-To": true,
-})
-
-// droppedAnswerPrefixes are families of answer headers that never reach a
-// client: the limits of our real key, and what only we may say.
-var droppedAnswerPrefixes = []string{"Anthropic-Ratelimit-", "X-Ratelimit-", "X-Litellm-", "X-Llmproxy-"}
-
-// answerHeader is an answer's header, with an array for the values that we add.
-type answerHeader struct {
-	Header
-	values []string
-}
-
-// Set replaces a header by its canonical name.
-func (a *answerHeader) Set(name, value string) {
-	a.values = append(a.values, value)
-	n := len(a.values)
-	a.Header[name] = a.values[n-1 : n : n]
-}
-
-// ourHeaders is how many values we add at most.
-const ourHeaders = 8
-
-// forClient makes of an upstream's headers the client's: it takes some away and adds
-// ours.
-func forClient(h Header, requestID, modelID string) answerHeader {
-	connection := h["Connection"]
-	out := answerHeader{h, make([]string, 0, ourHeaders)}
-	for name := range h {
-		if droppedAnswers[name] || listed(connection, name) || hasAnyPrefix(name, droppedAnswerPrefixes) {
-			delete(h, name)
+		for _, v := range values {
+			out = append(out, head.Line{Name: name, Value: v})
 		}
 	}
-	out.Set("X-Llmproxy-Request-Id", requestID)
-	out.Header["X-Litellm-Call-Id"] = out.Header["X-Llmproxy-Request-Id"]
-	out.Set("X-Litellm-Model-Id", modelID)
-	return out
+	// Only what can be metered: the standard library reads no br and no zstd.
+	return append(out, head.Line{Name: "Accept-Encoding", Value: "identity"})
 }
 
-// names is a set of canonical names.
-type names map[string]bool
-
-func (n names) and(more names) names {
-	maps.Copy(more, n)
-	return more
+// staysThere says whether an answer's header never reaches a client: it describes the
+// real organisation or our connection to the upstream, or is one that only we may send.
+func staysThere(name string) bool {
+	switch name {
+	case "Set-Cookie", "Anthropic-Organization-Id", "Openai-Organization", "Openai-Project", "Content-Length", "Alt-Svc", "Via", "Server",
+		"Cf-Ray", "Cf-Cache-Status", "Strict-Transport-Security", "Nel", "Report-To":
+		return true
+	}
+	return ofOneHop(name) || hasAnyPrefix(name, stayingThere)
 }
+
+// stayingThere are families of such headers: the limits of our real key, and ours.
+var stayingThere = []string{"Anthropic-Ratelimit-", "X-Ratelimit-", "X-Litellm-", "X-Llmproxy-"}
+
+// forClient makes of an upstream's headers, in their place, the client's: it takes some
+// away and adds ours.
+func forClient(h head.Lines, requestID, modelID string) head.Lines {
+	var connection []string
+	for _, l := range h {
+		if l.Name == "Connection" {
+			connection = append(connection, l.Value)
+		}
+	}
+	h = slices.DeleteFunc(h, func(l head.Line) bool { return staysThere(l.Name) || listed(connection, l.Name) })
+	return append(h,
+		head.Line{Name: "X-Llmproxy-Request-Id", Value: requestID},
+		head.Line{Name: "X-Litellm-Call-Id", Value: requestID},
+		head.Line{Name: "X-Litellm-Model-Id", Value: modelID})
+}
+
+// OurHeaders is how many lines we add to an answer's header at most.
+const OurHeaders = 8
 
 func hasAnyPrefix(name string, prefixes []string) bool {
 	for _, p := range prefixes {

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/leash"
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/kit/sse"
@@ -23,14 +25,14 @@ type run struct {
 	key     *Key
 	admit   ledger.Admission
 	ticket  *ledger.Ticket
-	told    bool          // what the ticket says of the key was taken notice of
 	spent   money.NanoUSD // by the key before this request, if it is known
 	meter   meter
 	decoder decoder           // of a compressed answer; nil: it is not
-	opaque  bool              // the answer cannot be read, so that its cost is the worst case
 	result  ledger.Settlement // filled in on the way
 
+	told       bool // what the ticket says of the key was taken notice of
 	spentKnown bool
+	opaque     bool // the answer cannot be read, so that its cost is the worst case
 
 	life     leash.Leash // ends when the client has gone or the request was stopped
 	over     leash.Hook  // then tells the sink
@@ -48,20 +50,19 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 	}
 	ctx = r.life.Begin(ctx)
 	defer r.life.End(nil)
-	r.over.After(ctx, sink.Stop)
+	r.over.After(ctx, sink)
 	defer r.over.Stop() // before the end of what is over anyway
-	remove, stopped := s.running.Add(r.key, r.life.End)
-	if stopped != nil {
+	if stopped := s.running.Add(r.key, &r.life); stopped != nil {
 		return stopped
 	}
-	defer remove()
+	defer s.running.Remove(&r.life)
 	return r.do(ctx, sink)
 }
 
 // do admits the request, calls the upstream and passes the answer on. With
 // limits the admission is decided first; without, it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
-	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID); !r.spentKnown {
+	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID, r.admit.StartedAt); !r.spentKnown {
 		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
 	}
 	if r.ticket = r.s.ledger.Begin(&r.admit); r.ticket == nil {
@@ -174,7 +175,7 @@ func (r *run) passOn(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 }
 
 // requestID is the upstream's own: Anthropic's header, or OpenAI's.
-func requestID(h Header) string {
+func requestID(h head.Lines) string {
 	if id := h.Get("Request-Id"); id != "" {
 		return id
 	}
@@ -221,7 +222,7 @@ const (
 
 // failed passes an upstream's error on, unless our own credential caused it.
 func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := readWhole(resp, maxErrorBody)
+	body, err := readWhole(resp, maxErrorBody, nil)
 	if err != nil {
 		return r.unanswered(ctx, err)
 	}
@@ -237,7 +238,12 @@ func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 
 // whole passes on an answer that is not streamed, once it is on the ledger.
 func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	body, err := readWhole(resp, maxAnswer)
+	buf := wholes.Get().(*[]byte)
+	defer wholes.Put(buf) // what is read of it, and the sink, keep nothing
+	body, err := readWhole(resp, maxAnswer, *buf)
+	if cap(body) <= keptWhole {
+		*buf = body
+	}
 	if err != nil {
 		r.meter.Piece(max(1, len(body))) // it was generated, so it is billed
 		return r.unanswered(ctx, err)
@@ -250,27 +256,36 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	if err := r.settle(ctx, status, nil); err != nil {
 		return err
 	}
-	h := r.header(resp, r.result.Cost)
-	h.Set("X-Litellm-Response-Cost", r.result.Cost.String())
+	h := append(r.header(resp, r.result.Cost), head.Line{Name: "X-Litellm-Response-Cost", Value: r.result.Cost.String()})
 	return reply(sink, resp.Status, h, body)
 }
 
-// readWhole reads a body of at most so many bytes to its end: one that is cut off must
-// not look whole. What it has read comes with an error, too.
-func readWhole(resp *UpstreamResponse, most int64) ([]byte, error) {
-	if resp.Length <= 0 || resp.Length > 1<<20 {
-		body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
-		if err == nil && int64(len(body)) > most {
-			err = fmt.Errorf("the upstream's answer has over %d bytes", most)
+// wholes are buffers of whole answers that nobody has. Larger ones than keptWhole are
+// not kept.
+var wholes = sync.Pool{New: func() any { return new([]byte) }}
+
+const keptWhole = 64 << 10
+
+// readWhole reads a body of at most so many bytes to its end, if there is room into a
+// buffer: one that is cut off must not look whole. What it has read comes with an error,
+// too.
+func readWhole(resp *UpstreamResponse, most int, buf []byte) ([]byte, error) {
+	body := slices.Grow(buf[:0], int(min(max(resp.Length, 512)+1, 1<<20)))
+	for {
+		n, err := resp.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > most:
+			return body, fmt.Errorf("the upstream's answer has over %d bytes", most)
+		case errors.Is(err, io.EOF) && int64(len(body)) < resp.Length:
+			return body, io.ErrUnexpectedEOF
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return body, err
 		}
-		return body, err
+		body = slices.Grow(body, 1)
 	}
-	buf := make([]byte, resp.Length)
-	n, err := io.ReadFull(resp.Body, buf)
-	if err == nil {
-		_, err = io.Copy(io.Discard, resp.Body) // its end
-	}
-	return buf[:n], err
 }
 
 // decoded is a whole body without its compression; one that cannot be undone is
@@ -289,23 +304,23 @@ func (r *run) decoded(body []byte) []byte {
 
 // header is the answer's header with ours. cost is what the request is known to
 // have cost by now.
-func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) answerHeader {
+func (r *run) header(resp *UpstreamResponse, cost money.NanoUSD) head.Lines {
 	h := forClient(resp.Header, r.call.RequestID, r.dep.ID)
 	if r.spentKnown {
-		h.Set("X-Litellm-Key-Spend", (r.spent + cost).String())
+		h = append(h, head.Line{Name: "X-Litellm-Key-Spend", Value: (r.spent + cost).String()})
 	}
 	if left := r.ticket.Standing.Left; left != nil {
-		h.Set("X-Llmproxy-Budget-Remaining", max(0, *left-cost).String())
+		h = append(h, head.Line{Name: "X-Llmproxy-Budget-Remaining", Value: max(0, *left-cost).String()})
 		if at := r.ticket.Standing.ResetsAt; !at.IsZero() {
-			h.Set("X-Llmproxy-Budget-Reset", at.UTC().Format(time.RFC3339))
+			h = append(h, head.Line{Name: "X-Llmproxy-Budget-Reset", Value: at.UTC().Format(time.RFC3339)})
 		}
 	}
 	return h
 }
 
-func reply(sink Sink, status int, h answerHeader, body []byte) error {
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if err := sink.Start(status, h.Header); err != nil {
+func reply(sink Sink, status int, h head.Lines, body []byte) error {
+	h = append(h, head.Line{Name: "Content-Length", Value: strconv.Itoa(len(body))})
+	if err := sink.Start(status, h); err != nil {
 		return err
 	}
 	return sink.Write(body)
@@ -377,9 +392,7 @@ func (r *run) thread(status ledger.Status) *ledger.Thread {
 // worst case.
 func (r *run) cost(u pricing.Usage) (money.NanoUSD, map[string]money.NanoUSD) {
 	if price, _ := r.s.priceOf(&r.dep); price != nil && !r.opaque {
-		cost, err1 := price.Cost(u, r.admit.StartedAt)
-		parts, err2 := price.Breakdown(u, r.admit.StartedAt)
-		if err1 == nil && err2 == nil {
+		if cost, parts, err := price.Breakdown(u, r.admit.StartedAt); err == nil {
 			return cost, parts
 		}
 	}

@@ -48,24 +48,21 @@ func (t word) set(to *string) {
 
 // readMessage reads a whole answer. Not ok: it is no message.
 func readMessage(body []byte) (m message, ok bool) {
-	body = bytes.TrimLeft(body, " \t\r\n")
-	ok = validJSON(body) && m.read(body)
+	ok = readObject(body, m.field)
 	return m, ok
 }
 
 // readStart reads the data of message_start.
 func readStart(data []byte) (m message, ok bool) {
-	data = bytes.TrimLeft(data, " \t\r\n")
-	ok = validJSON(data) && readFields(data, func(name, value []byte) bool {
-		return string(name) != "message" || m.read(value)
+	ok = readObject(data, func(name, value []byte) bool {
+		return string(name) != "message" || readFields(value, m.field)
 	})
 	return m, ok
 }
 
 // readDelta reads the data of message_delta.
 func readDelta(data []byte) (m message, ok bool) {
-	data = bytes.TrimLeft(data, " \t\r\n")
-	ok = validJSON(data) && readFields(data, func(name, value []byte) bool {
+	ok = readObject(data, func(name, value []byte) bool {
 		switch string(name) {
 		case "delta":
 			return readFields(value, func(name, value []byte) bool {
@@ -79,18 +76,37 @@ func readDelta(data []byte) (m message, ok bool) {
 	return m, ok
 }
 
-func (m *message) read(value []byte) bool {
-	return readFields(value, func(name, value []byte) bool {
-		switch string(name) {
-		case "id":
-			return readText(value, &m.id)
-		case "stop_reason":
-			return readText(value, &m.stopReason)
-		case "usage":
-			return m.usage.read(value)
-		}
-		return true
-	})
+// readObject calls f for each field of a text that should be an object, as it is gone
+// over. Not ok: it is no valid JSON, or neither an object nor null, or f said so of a
+// field.
+func readObject(text []byte, f func(name, value []byte) bool) bool {
+	w, ok := walk{b: text, checked: len(text)}, true
+	from := w.space(0)
+	var to int
+	if from < len(text) && text[from] == '{' {
+		to = w.object(from, 0, func(quoted span, i int) int {
+			end := w.value(i, 1)
+			ok = end > 0 && f(fieldName(text[quoted.from:quoted.to]), text[i:end]) && ok
+			return end
+		})
+	} else {
+		to = w.value(from, 0)
+		ok = string(text[from:max(from, to)]) == "null"
+	}
+	return ok && to > 0 && w.space(to) == len(text)
+}
+
+// field reads a field of a message.
+func (m *message) field(name, value []byte) bool {
+	switch string(name) {
+	case "id":
+		return readText(value, &m.id)
+	case "stop_reason":
+		return readText(value, &m.stopReason)
+	case "usage":
+		return m.usage.read(value)
+	}
+	return true
 }
 
 func (u *usage) read(value []byte) bool {
@@ -151,11 +167,26 @@ func readText(value []byte, to *string) (ok bool) {
 	if value[0] != '"' {
 		return string(value) == "null"
 	}
-	if bytes.IndexByte(value, '\\') >= 0 {
-		return json.Unmarshal(value, to) == nil
+	if bytes.IndexByte(value, '\\') < 0 {
+		*to = wellKnown(value[1 : len(value)-1])
+		return true
 	}
-	*to = string(value[1 : len(value)-1])
+	var text string // not *to: what json is given becomes an object of its own
+	if json.Unmarshal(value, &text) != nil {
+		return false
+	}
+	*to = text
 	return true
+}
+
+// wellKnown makes a string of a text; those that most answers have are no new ones.
+func wellKnown(text []byte) string {
+	for _, known := range [...]string{"end_turn", "tool_use", "standard"} {
+		if string(text) == known {
+			return known
+		}
+	}
+	return string(text)
 }
 
 func (c *count) read(value []byte) (ok bool) {

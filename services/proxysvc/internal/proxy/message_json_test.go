@@ -77,6 +77,7 @@ func FuzzMessage(f *testing.F) {
 		`{"id":"a","id":"b","usage":{"input_tokens":1},"usage":{"output_tokens":2}}`, `{"i\u0064":"\u00e9\n\ud800"}`,
 		`{"usage":{"cache_creation":{"ephemeral_5m_input_tokens":4},"cache_creation":null}}`, `{"usage":{"speed":1}}`,
 		`null`, `"x"`, `[]`, ` {} `, `{`, `{"usage":{"speed":"a","speed":null}}`, `{"delta":5}`, `{"message":null}`,
+		`{"stop_reason":"tool_use","usage":{"service_tier":"standard"}}`, `{"id":"a"} x`, `{"id":"a"}}`,
 	} {
 		f.Add([]byte(seed))
 	}

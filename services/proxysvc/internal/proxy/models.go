@@ -9,16 +9,15 @@ import (
 // CountTokens asks the upstream for the size of a request. It is never charged,
 // needs no admission and is answered at a budget of zero.
 func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
-	key, err := s.authenticate(ctx, c)
+	key, err := s.authenticate(ctx, &c)
 	if err != nil {
 		return err
 	}
-	o, err := s.route(key, c)
-	if err != nil {
+	o := outbound{s: s, call: c, path: "/v1/messages/count_tokens"}
+	if err := o.route(key); err != nil {
 		return err
 	}
-	o.path = "/v1/messages/count_tokens"
-	if err := o.choose(); err != nil {
+	if err := o.choose(s.now()); err != nil {
 		return err
 	}
 	_, resp, err := o.send(ctx, func(context.Context, *UpstreamResponse) error { return nil })
@@ -30,7 +29,7 @@ func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
 	if resp.Status == 401 || resp.Status == 403 {
 		return errCredential(resp.Status)
 	}
-	body, err := readWhole(resp, maxErrorBody)
+	body, err := readWhole(resp, maxErrorBody, nil)
 	if err != nil {
 		return errUpstream(err)
 	}
@@ -40,7 +39,7 @@ func (s *Service) CountTokens(ctx context.Context, c Call, sink Sink) error {
 // Models lists the names that the call's key may use: those of the
 // configuration, and what the price list has for its wildcards.
 func (s *Service) Models(ctx context.Context, c Call) ([]string, error) {
-	key, err := s.authenticate(ctx, c)
+	key, err := s.authenticate(ctx, &c)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func (s *Service) Offers() []Offer {
 	for _, d := range t.Deployments {
 		o := Offer{Deployment: d}
 		o.Condition, _ = t.health[identity(d)].condition(&d, s.now())
-		if price, listed := s.priceOf(&target{Deployment: d}); listed {
+		if price, listed := s.priceOf(&target{Deployment: &d}); listed {
 			o.Price = price
 		}
 		offers = append(offers, o)

@@ -23,14 +23,13 @@ type group struct {
 // maxFallbacks bounds how many names are tried after the one that was asked for.
 const maxFallbacks = 5
 
-// plan finds where a request for a model may go; nil when no deployment serves
+// plan finds where a request for a model may go; false when no deployment serves
 // the name.
-func (t *table) plan(model string, provider Provider, session string) *plan {
+func (t *table) plan(p *plan, model string, provider Provider, session string) bool {
 	ts := t.targets(model, provider)
 	if len(ts) == 0 {
-		return nil
+		return false
 	}
-	p := &plan{}
 	p.groups = append(p.first[:0], t.group(ts, session))
 	fallbacks, own := t.Fallbacks[model]
 	if !own {
@@ -44,7 +43,7 @@ func (t *table) plan(model string, provider Provider, session string) *plan {
 		}
 	}
 	p.retries = p.groups[0].retries
-	return p
+	return true
 }
 
 func (t *table) group(ts []target, session string) group {
@@ -69,7 +68,7 @@ func (p *plan) next(now time.Time) (d target, ok bool, until time.Time) {
 	candidates := p.groups[p.at].targets
 	for i := range candidates {
 		candidate := &candidates[i]
-		c, free := candidate.health.condition(&candidate.Deployment, now)
+		c, free := candidate.health.condition(candidate.Deployment, now)
 		if c == Full {
 			if until.IsZero() || free.Before(until) {
 				until = free

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -10,49 +11,46 @@ import (
 
 // prepare does everything that needs no upstream and writes nothing.
 func (s *Service) prepare(ctx context.Context, c Call) (*run, error) {
-	key, err := s.authenticate(ctx, c)
+	key, err := s.authenticate(ctx, &c)
 	if err != nil {
 		return nil, err
 	}
 	if !key.Gate.Open() {
 		return nil, errGate(key.Gate)
 	}
-	out, err := s.route(key, c)
-	if err != nil {
+	r := &run{outbound: outbound{s: s, call: c}, key: key}
+	r.path = c.API.Path()
+	if err := r.route(key); err != nil {
 		return nil, err
 	}
-	r := &run{outbound: out, key: key}
-	r.path = c.API.Path()
 	held, err := r.follow(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.choose(); err != nil {
+	now := s.now()
+	if err := r.choose(now); err != nil {
 		return nil, err
 	}
-	r.admit = r.admission()
+	r.request(&r.admit.Request, now)
+	r.admit.Claims = key.claims(r.req.Model)
 	if err := r.hold(held); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *run) admission() ledger.Admission {
+// request says on the ledger what is asked for.
+func (r *run) request(to *ledger.Request, now time.Time) {
 	key := r.key
-	return ledger.Admission{
-		Request: ledger.Request{
-			RequestID: r.call.RequestID, KeyID: key.KeyID, Token: key.Token, TeamID: key.TeamID, UserID: key.UserID,
-			ModelGroup: r.req.Model, Model: r.dep.Model, ModelID: r.dep.ID, PriceVersion: r.s.book.Version,
-			Stream: r.req.Stream, StartedAt: r.s.now(), Tags: requestTags(key.Tags, r.call.Header),
-			UserAgent: r.call.Header.Get("User-Agent"), Client: clientFacts(r.call.Header, r.req.ClientUser),
-		},
-		Claims: key.claims(r.req.Model),
-	}
+	to.RequestID, to.KeyID, to.Token, to.TeamID, to.UserID = r.call.RequestID, key.KeyID, key.Token, key.TeamID, key.UserID
+	to.ModelGroup, to.Model, to.ModelID, to.PriceVersion = r.req.Model, r.dep.Model, r.dep.ID, r.s.book.Version
+	to.Stream, to.StartedAt, to.Tags = r.req.Stream, now, requestTags(key.Tags, r.call.Header)
+	to.UserAgent, to.Client = r.call.Header.Get("User-Agent"), clientFacts(r.call.Header, r.req.ClientUser)
 }
 
 // authenticate verifies the call's key. A key that is no live one gets the same
 // answer whatever the cause; a key store that is down is never a bad key.
-func (s *Service) authenticate(ctx context.Context, c Call) (*Key, error) {
+func (s *Service) authenticate(ctx context.Context, c *Call) (*Key, error) {
 	if c.Key.Empty() {
 		return nil, errKey()
 	}
@@ -71,29 +69,28 @@ func (s *Service) authenticate(ctx context.Context, c Call) (*Key, error) {
 	return key, nil
 }
 
-// route finds where a call may go.
-func (s *Service) route(key *Key, c Call) (outbound, error) {
-	req, bad := Scan(c.API, c.Body)
-	if bad != nil {
-		return outbound{}, bad
+// route finds where the call may go.
+func (o *outbound) route(key *Key) error {
+	var bad *Error
+	if o.req, bad = Scan(o.call.API, o.call.Body); bad != nil {
+		return bad
 	}
-	t := s.router.table.Load()
-	name := req.Model
+	o.table = o.s.router.table.Load()
+	name := o.req.Model
 	if alias, ok := key.Aliases[name]; ok {
 		name = alias
 	}
-	p := t.plan(name, c.API.Provider(), key.session())
-	if p == nil {
-		return outbound{}, s.noRoute(t, name, c.API)
+	if !o.table.plan(&o.plan, name, o.call.API.Provider(), key.session()) {
+		return o.table.noRoute(name, o.call.API)
 	}
-	if !key.mayUse(req.Model) && !key.mayUse(name) {
-		return outbound{}, errModelDenied(req.Model)
+	if !key.mayUse(o.req.Model) && !key.mayUse(name) {
+		return errModelDenied(o.req.Model)
 	}
-	return outbound{s: s, table: t, plan: p, call: c, req: req}, nil
+	return nil
 }
 
 // noRoute says why no deployment serves a name for an API.
-func (s *Service) noRoute(t *table, name string, api API) *Error {
+func (t *table) noRoute(name string, api API) *Error {
 	other := Anthropic
 	if api == Messages {
 		other = OpenAI

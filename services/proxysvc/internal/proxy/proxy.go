@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/pricing"
@@ -89,10 +90,10 @@ type Threads interface {
 
 // UpstreamRequest is one request to a deployment.
 type UpstreamRequest struct {
-	Deployment Deployment
+	Deployment *Deployment
 	Path       string // "/v1/messages"
 	Query      string
-	Header     Header // what the client sent, filtered; no credential
+	Header     head.Lines // what the client sent, filtered; no credential
 	Body       []byte
 	// Loan of the body: it is held for as long as it is read after the answer has begun,
 	// or after the call.
@@ -102,7 +103,7 @@ type UpstreamRequest struct {
 // UpstreamResponse is the beginning of an answer; the caller closes Body.
 type UpstreamResponse struct {
 	Status int
-	Header Header
+	Header head.Lines // it is the caller's, and should have room for OurHeaders more
 	Body   io.ReadCloser
 	Length int64 // of the body; 0 or less: not known
 	// RetryAfter is how long the upstream asks to wait; 0: it does not say.
@@ -120,7 +121,7 @@ type Upstream interface {
 // the request is over, also while a Write waits for the client: what is left may
 // take a moment only.
 type Sink interface {
-	Start(status int, h Header) error
+	Start(status int, h head.Lines) error
 	Write(p []byte) error
 	Stop()
 }

@@ -27,7 +27,7 @@ const (
 // the side. The event that ends the answer is held back until the request is on
 // the ledger.
 func (r *run) relay(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	if err := sink.Start(resp.Status, r.header(resp, 0).Header); err != nil {
+	if err := sink.Start(resp.Status, r.header(resp, 0)); err != nil {
 		return r.abandon(ctx, err)
 	}
 	s := &stream{run: r, split: sse.NewSplitter(maxEvent)}
@@ -116,7 +116,7 @@ func (s *stream) events(p []byte, write func(raw []byte)) {
 // blind passes a stream on that cannot be read. Whatever was read last is held
 // back until the next bytes come: it may be the end.
 func (r *run) blind(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
-	if err := sink.Start(resp.Status, r.header(resp, 0).Header); err != nil {
+	if err := sink.Start(resp.Status, r.header(resp, 0)); err != nil {
 		return r.abandon(ctx, err)
 	}
 	buf := make([]byte, fullRead)

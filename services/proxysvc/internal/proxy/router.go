@@ -33,9 +33,9 @@ type wildcard struct {
 	targets []target
 }
 
-// target is a deployment and how it does.
+// target is a deployment, which never changes, and how it does.
 type target struct {
-	Deployment
+	*Deployment
 	health *health
 }
 
@@ -66,7 +66,7 @@ func newTable(routing Routing, before map[string]*health) *table {
 			h = &health{}
 		}
 		t.health[identity(d)] = h
-		t.add(target{d, h})
+		t.add(target{&d, h})
 	}
 	slices.SortStableFunc(t.wildcards, func(a, b wildcard) int { return len(b.prefix) - len(a.prefix) })
 	return t
@@ -135,7 +135,9 @@ func matched(ts []target, rest string) []target {
 	out := slices.Clone(ts)
 	for i := range out {
 		if prefix, ok := strings.CutSuffix(out[i].Model, "*"); ok {
-			out[i].Model = strings.TrimPrefix(prefix+rest, string(out[i].Provider)+"/")
+			d := *out[i].Deployment
+			d.Model = strings.TrimPrefix(prefix+rest, string(d.Provider)+"/")
+			out[i].Deployment = &d
 		}
 	}
 	return out

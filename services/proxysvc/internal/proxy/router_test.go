@@ -25,7 +25,9 @@ func deployments(n int, edit func(i int, d *Deployment)) []Deployment {
 
 func (r *Router) firstFor(t *testing.T, session string, now time.Time) string {
 	t.Helper()
-	d, ok, _ := r.table.Load().plan("m", Anthropic, session).next(now)
+	var p plan
+	r.table.Load().plan(&p, "m", Anthropic, session)
+	d, ok, _ := p.next(now)
 	if !ok {
 		return "none"
 	}
@@ -132,7 +134,8 @@ func TestEveryPlanEnds(t *testing.T) {
 		names := []string{"m", "f1", "f2"}
 		ds := deployments(6, func(i int, d *Deployment) { d.ModelName = names[i%3]; d.Order = r.IntN(2); d.Weight = r.IntN(3) })
 		router := NewRouter(Routing{Deployments: ds, NumRetries: retries, Fallbacks: map[string][]string{"m": {"f1", "f2"}}})
-		p := router.table.Load().plan("m", Anthropic, fmt.Sprint(seed))
+		var p plan
+		router.table.Load().plan(&p, "m", Anthropic, fmt.Sprint(seed))
 		tries := map[string]int{}
 		total := 0
 		for {
@@ -179,6 +182,7 @@ func TestTargets(t *testing.T) {
 		{"anthropic/claude-y", Anthropic, "prefixed", "claude-y"},
 		{"claude-z", Anthropic, "wild", "claude-z"},
 		{"anthropic/claude-z", Anthropic, "wild", "claude-z"},
+		{"claude-zz", Anthropic, "wild", "claude-zz"}, // whatever the wildcard stood for before
 		{"best", Anthropic, "exact", "claude-x"},
 		{"gpt-5", OpenAI, "any", "gpt-5"},
 		{"openai/gpt-5", OpenAI, "any", "gpt-5"},

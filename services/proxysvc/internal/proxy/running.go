@@ -1,19 +1,19 @@
 package proxy
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/proliferate-ai/llm-proxy/kit/leash"
 )
 
 // Running knows the requests in flight on this replica, so that they can be
 // ended when their key or team is stopped. The zero value is not ready; use
 // NewRunning.
 type Running struct {
-	mu     sync.Mutex
-	nextID int64
-	runs   map[int64]runningRequest
+	mu   sync.Mutex
+	runs map[*leash.Leash]*Key // by what ends them
 	// stops holds the newest revision at which a key or team was stopped, so
 	// that a request that was verified before and comes after is caught.
 	stops map[string]int64
@@ -24,36 +24,32 @@ type Running struct {
 	cutExhausted bool
 }
 
-type runningRequest struct {
-	key    *Key
-	cancel context.CancelCauseFunc
-}
-
 // NewRunning makes an empty registry. A team whose credits are used up finishes
 // what it has begun, unless cutExhausted says otherwise.
 func NewRunning(cutExhausted bool) *Running {
-	return &Running{runs: map[int64]runningRequest{}, stops: map[string]int64{}, cutExhausted: cutExhausted}
+	return &Running{runs: map[*leash.Leash]*Key{}, stops: map[string]int64{}, cutExhausted: cutExhausted}
 }
 
-// Add notes a request; remove it when it has ended. It fails when the key or
-// its team was stopped after the key was verified, or that cannot be known.
-func (r *Running) Add(k *Key, cancel context.CancelCauseFunc) (remove func(), err *Error) {
+// Add notes a request by what ends it; Remove it when it has ended. It fails when the
+// key or its team was stopped after the key was verified, or that cannot be known.
+func (r *Running) Add(k *Key, life *leash.Leash) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.stops) > 0 && (r.stops["key:"+k.KeyID] > k.Revision || k.TeamID != "" && r.stops["team:"+k.TeamID] > k.Revision) {
-		return nil, errKey()
+		return errKey()
 	}
 	if k.Revision < r.floor {
-		return nil, errOverloaded(nil)
+		return errOverloaded(nil)
 	}
-	r.nextID++
-	id := r.nextID
-	r.runs[id] = runningRequest{k, cancel}
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.runs, id)
-	}, nil
+	r.runs[life] = k
+	return nil
+}
+
+// Remove forgets a request.
+func (r *Running) Remove(life *leash.Leash) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.runs, life)
 }
 
 // maxStops bounds the memory of stops; a key verified long before its stop is
@@ -73,13 +69,13 @@ func (r *Running) End(keyIDs, teamIDs []string, revision int64, reason string) {
 }
 
 func (r *Running) end(keyIDs, teamIDs []string, revision int64, reason string, which func(*Key) bool) {
-	for _, cancel := range r.note(keyIDs, teamIDs, revision, reason, which) {
-		cancel(&StopError{Reason: reason}) // it closes connections: others need not wait for that
+	for _, life := range r.note(keyIDs, teamIDs, revision, reason, which) {
+		life.End(&StopError{Reason: reason}) // it closes connections: others need not wait for that
 	}
 }
 
-// note notes a stop, and says what ends the requests that it ends.
-func (r *Running) note(keyIDs, teamIDs []string, revision int64, reason string, which func(*Key) bool) []context.CancelCauseFunc {
+// note notes a stop, and returns the requests that it ends.
+func (r *Running) note(keyIDs, teamIDs []string, revision int64, reason string, which func(*Key) bool) []*leash.Leash {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.stops) > maxStops {
@@ -96,17 +92,17 @@ func (r *Running) note(keyIDs, teamIDs []string, revision int64, reason string, 
 			r.stops["team:"+id] = max(r.stops["team:"+id], revision)
 		}
 	}
-	return r.cancels(func(k *Key) bool {
+	return r.of(func(k *Key) bool {
 		return (keys[k.KeyID] || k.TeamID != "" && teams[k.TeamID]) && which(k)
 	})
 }
 
-// cancels are of the requests with such keys. The caller holds mu.
-func (r *Running) cancels(of func(*Key) bool) []context.CancelCauseFunc {
-	var out []context.CancelCauseFunc
-	for _, run := range r.runs {
-		if of(run.key) {
-			out = append(out, run.cancel)
+// of are the requests with such keys. The caller holds mu.
+func (r *Running) of(which func(*Key) bool) []*leash.Leash {
+	var out []*leash.Leash
+	for life, k := range r.runs {
+		if which(k) {
+			out = append(out, life)
 		}
 	}
 	return out
@@ -133,8 +129,8 @@ func (r *Running) Keys() []*Key {
 // keys is Keys. The caller holds mu.
 func (r *Running) keys() []*Key {
 	keys := map[string]*Key{}
-	for _, run := range r.runs {
-		keys[run.key.Token] = run.key
+	for _, k := range r.runs {
+		keys[k.Token] = k
 	}
 	return slices.Collect(maps.Values(keys))
 }
@@ -142,10 +138,10 @@ func (r *Running) keys() []*Key {
 // Shutdown ends every request that still runs.
 func (r *Running) Shutdown() {
 	r.mu.Lock()
-	all := r.cancels(func(*Key) bool { return true })
+	all := slices.Collect(maps.Keys(r.runs))
 	r.mu.Unlock()
-	for _, cancel := range all {
-		cancel(errShutdown)
+	for _, life := range all {
+		life.End(errShutdown)
 	}
 }
 

@@ -29,10 +29,10 @@ const (
 )
 
 // of returns what the key has spent; not known: the ledger must be asked.
-func (s *spent) of(keyID string) (amount money.NanoUSD, known bool) {
+func (s *spent) of(keyID string, now time.Time) (amount money.NanoUSD, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k, ok := s.keys[keyID]; ok && s.now().Sub(k.readAt) < spentFresh {
+	if k, ok := s.keys[keyID]; ok && now.Sub(k.readAt) < spentFresh {
 		return k.amount, true
 	}
 	return 0, false

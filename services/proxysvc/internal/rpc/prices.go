@@ -46,13 +46,9 @@ func (s *Spend) CalculateCost(_ context.Context, r *proxyv1.CalculateCostRequest
 		at = r.GetAt().AsTime()
 	}
 	u := usageFromWire(r.GetUsage())
-	cost, err := m.Cost(u, at)
+	cost, parts, err := m.Breakdown(u, at)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the usage is negative or too large")
-	}
-	parts, err := m.Breakdown(u, at)
-	if err != nil {
-		return nil, err
 	}
 	resp := &proxyv1.CalculateCostResponse{CostNanoUsd: int64(cost), BreakdownNanoUsd: map[string]int64{}, PriceVersion: s.book.Version}
 	for pool, part := range parts {

@@ -20,6 +20,7 @@ import (
 	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/id"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
@@ -219,7 +220,7 @@ var errTakesNothing = errors.New("the caller takes nothing of its answer")
 func (s *sink) Stop() { s.stop.Do(func() { close(s.stopped) }) }
 
 // Start implements proxy.Sink.
-func (s *sink) Start(status int, h proxy.Header) error {
+func (s *sink) Start(status int, h head.Lines) error {
 	s.contentType = h.Get("Content-Type")
 	s.status = strconv.Itoa(status)
 	return nil

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +42,7 @@ const together = 64 << 10
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // send sends a request and returns the answer's beginning. Nothing is sent twice.
-func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*http.Response, error) {
+func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*proxy.UpstreamResponse, error) {
 	buf := buffers.Get().(*[]byte)
 	head, err := h.head((*buf)[:0], r, credential)
 	if err != nil {
@@ -60,7 +59,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	}
 	c.left = maxHead
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
-	a.cut.After(ctx, a.closeConn) // whoever reads or writes finds out
+	a.cut.After(ctx, a)
 	if large {
 		a.writing = make(chan error, 1)
 		r.Loan.Hold()
@@ -76,39 +75,44 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 		buffers.Put(buf)
 	}
 	// A host that does not take the request may have said why before.
-	resp, readErr := readAnswer(c, &a.plain)
+	b, readErr := readAnswer(c, &a.plain)
 	if readErr != nil {
 		return nil, a.fail(errors.Join(err, readErr))
 	}
 	c.left = math.MaxInt64
-	a.body, a.last = resp.Body, resp.Close || err != nil
-	if resp.Body = a; a.body == http.NoBody {
+	a.body, a.last = b.body, b.last || err != nil
+	if b.body = a; a.body == http.NoBody {
 		a.finish()
 	}
-	return resp, nil
+	a.resp = b.response()
+	return &a.resp, nil
 }
 
 // readAnswer reads the beginning of the answer, without those that only say that it
 // will come.
-func readAnswer(c *conn, plain *plainBody) (*http.Response, error) {
-	if resp := readPlain(c.in, plain); resp != nil {
-		return resp, nil
+func readAnswer(c *conn, plain *plainBody) (beginning, error) {
+	if b, ok := readPlain(c.in, plain); ok {
+		return b, nil
 	}
 	for {
-		resp, err := http.ReadResponse(c.in, nil)
+		resp, err := http.ReadResponse(c.in, nil) //nolint:bodyclose // the caller closes it, as proxy.Upstream says
 		switch {
 		case err != nil:
-			return nil, err
+			return beginning{}, err
 		case resp.StatusCode == http.StatusSwitchingProtocols:
-			return nil, errors.New("the upstream switches to a protocol that nobody asked for")
+			return beginning{}, errors.New("the upstream switches to a protocol that nobody asked for")
 		case resp.StatusCode >= http.StatusOK:
-			return resp, nil
+			return beginningOf(resp), nil
 		}
 	}
 }
 
-// framing are the headers that say where a request ends, and that are only ours.
-var framing = [...]string{"Host", "Content-Length", "Transfer-Encoding", "Connection"}
+// framing says whether a header tells where a request ends, which is only ours to say.
+func framing(name string) bool {
+	return is(name, "Host") || is(name, "Content-Length") || is(name, "Transfer-Encoding") || is(name, "Connection")
+}
+
+func is(name, known string) bool { return len(name) == len(known) && strings.EqualFold(name, known) }
 
 // head appends the request line and the header.
 func (h *http1) head(buf []byte, r proxy.UpstreamRequest, credential [2]string) ([]byte, error) {
@@ -122,25 +126,22 @@ func (h *http1) head(buf []byte, r proxy.UpstreamRequest, credential [2]string) 
 	buf = append(append(buf, " HTTP/1.1\r\nHost: "...), h.host...)
 	buf = strconv.AppendInt(append(buf, "\r\nContent-Length: "...), int64(len(r.Body)), 10)
 	buf = append(append(append(append(buf, "\r\n"...), credential[0]...), ": "...), credential[1]...)
-	for name, values := range r.Header {
-		if strings.EqualFold(name, credential[0]) || slices.ContainsFunc(framing[:], func(own string) bool { return strings.EqualFold(name, own) }) {
+	for _, l := range r.Header {
+		if framing(l.Name) || is(l.Name, credential[0]) {
 			continue
 		}
-		for _, v := range values {
-			buf = append(append(append(buf, "\r\n"...), name...), ": "...)
-			start := len(buf) - len(name) - 2
-			if buf = append(buf, v...); !plain(buf[start:]) {
-				return nil, fmt.Errorf("the header %q has control characters", name)
-			}
+		if !plain(l.Name) || !plain(l.Value) {
+			return nil, fmt.Errorf("the header %q has control characters", l.Name)
 		}
+		buf = append(append(append(append(buf, "\r\n"...), l.Name...), ": "...), l.Value...)
 	}
 	return append(buf, "\r\n\r\n"...), nil
 }
 
 // plain says that there is nothing that could end a line.
-func plain(text []byte) bool {
-	for _, b := range text {
-		if b < ' ' && b != '\t' || b == 0x7f {
+func plain[T string | []byte](text T) bool {
+	for i := range len(text) {
+		if b := text[i]; b < ' ' && b != '\t' || b == 0x7f {
 			return false
 		}
 	}
@@ -149,12 +150,13 @@ func plain(text []byte) bool {
 
 // answer is the body of an answer. Read to its end, it gives the connection back.
 type answer struct {
-	ctx     context.Context //nolint:containedctx // as in net/http: reading ends with the request
+	resp    proxy.UpstreamResponse // whose body it is
+	ctx     context.Context        //nolint:containedctx // as in net/http: reading ends with the request
 	conn    *conn
 	pool    *pool
 	body    io.ReadCloser
 	plain   plainBody  // is body, of a plain answer
-	cut     leash.Hook // closes the connection when ctx ends
+	cut     leash.Hook // stops it when ctx ends
 	writing chan error // tells when the body was written; nil: it was
 	last    bool       // the connection carries no other request
 	end     error      // what whoever reads on is told; nil: it is not over
@@ -184,7 +186,8 @@ func (a *answer) Close() error {
 	return nil
 }
 
-func (a *answer) closeConn() { a.conn.Close() } // nothing is lost
+// Stop implements leash.Stopper: whoever reads or writes finds out.
+func (a *answer) Stop() { a.conn.Close() } // nothing is lost
 
 // finish ends an answer that was read to its end.
 func (a *answer) finish() {

@@ -9,83 +9,93 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/proliferate-ai/llm-proxy/kit/serve/lean"
+	"github.com/proliferate-ai/llm-proxy/kit/head"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
 // readPlain reads the beginning of an answer that any client reads alike, as
 // http.ReadResponse would at three times the cost: its head is there in one piece,
-// and its end is told by one Content-Length. Nil: it is another one, of which nothing
+// and its end is told by one Content-Length. Not ok: it is another one, of which nothing
 // was taken. body is what it is read by.
-func readPlain(in *bufio.Reader, body *plainBody) *http.Response {
+func readPlain(in *bufio.Reader, body *plainBody) (b beginning, ok bool) {
 	if _, err := in.Peek(1); err != nil {
-		return nil
+		return b, false
 	}
-	head, _ := in.Peek(in.Buffered()) // of what is there
-	end := bytes.Index(head, []byte("\r\n\r\n"))
+	text, _ := in.Peek(in.Buffered()) // of what is there
+	end := bytes.Index(text, []byte("\r\n\r\n"))
 	if end < 0 {
-		return nil
+		return b, false
 	}
-	line, rest, _ := strings.Cut(string(head[:end+2]), "\r\n")
-	status, ok := plainStatus(line)
-	if !ok {
-		return nil
+	line, rest, _ := strings.Cut(string(text[:end+2]), "\r\n")
+	if b.status, ok = plainStatus(line); !ok {
+		return b, false
 	}
-	h, length := plainHeader(rest)
-	if h == nil {
-		return nil
+	if b.header, b.length, ok = plainHeader(rest); !ok {
+		return b, false
 	}
 	in.Discard(end + 4) //nolint:errcheck // it was peeked at
-	resp := &http.Response{
-		Status: line[len("HTTP/1.1 "):], StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: h, ContentLength: length, Body: http.NoBody,
+	b.body = http.NoBody
+	if b.length > 0 {
+		body.in, body.left = in, b.length
+		b.body = body
 	}
-	if length > 0 {
-		body.in, body.left = in, length
-		resp.Body = body
-	}
-	return resp
+	return b, true
 }
-
-// moreHeaders is how many the pipeline adds to an answer: the map need not grow then.
-const moreHeaders = 8
 
 // plainStatus reads a status line. Not ok: it is odd, or its answer has no body
 // whatever its header says.
 func plainStatus(line string) (status int, ok bool) {
 	code, found := strings.CutPrefix(line, "HTTP/1.1 ")
-	if !found || len(code) < 5 || code[3] != ' ' || !plain([]byte(code)) {
+	if !found || len(code) < 5 || code[3] != ' ' || !plain(code) {
 		return 0, false
 	}
 	status, err := strconv.Atoi(code[:3])
 	return status, err == nil && status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// changing are the headers that change how the answer, or its connection, is to be read.
-var changing = [...]string{"Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma"}
+// changing says whether a header changes how the answer, or its connection, is to be
+// read.
+func changing(name string) bool {
+	switch name {
+	case "Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma":
+		return true
+	}
+	return false
+}
 
-// plainHeader reads header lines. Nil: one of them is odd, or changes how the answer
+// plainHeader reads header lines. Not ok: one of them is odd, or changes how the answer
 // is to be read.
-func plainHeader(lines string) (h http.Header, length int64) {
-	for line := range strings.SplitSeq(strings.TrimSuffix(lines, "\r\n"), "\r\n") {
-		if name, _, ok := strings.Cut(line, ":"); !ok || !isToken(name) || !plain([]byte(line)) {
-			return nil, 0
+func plainHeader(text string) (lines head.Lines, length int64, ok bool) {
+	for rest := text; rest != ""; {
+		var line string
+		line, rest, _ = strings.Cut(rest, "\r\n")
+		if name, _, ok := strings.Cut(line, ":"); !ok || !isToken(name) || !plain(line) {
+			return nil, 0, false
 		}
 	}
-	h = lean.Header(lines, moreHeaders)
-	for _, name := range changing {
-		if h[name] != nil {
-			return nil, 0
+	lines = head.Parse(text, proxy.OurHeaders)
+	lengths := 0
+	for _, l := range lines {
+		switch {
+		case changing(l.Name):
+			return nil, 0, false
+		case l.Name == "Content-Length":
+			lengths++
+			length, ok = digits(l.Value)
 		}
 	}
-	lengths := h["Content-Length"]
-	if len(lengths) != 1 || strings.Trim(lengths[0], "0123456789") != "" {
-		return nil, 0
+	return lines, length, ok && lengths == 1
+}
+
+// digits reads a number that has nothing but digits.
+func digits(text string) (n int64, ok bool) {
+	for _, ch := range []byte(text) {
+		if ch < '0' || ch > '9' {
+			return 0, false
+		}
 	}
-	length, err := strconv.ParseInt(lengths[0], 10, 64)
-	if err != nil {
-		return nil, 0
-	}
-	return h, length
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil
 }
 
 // isToken says whether a name is one of letters, digits, hyphens and underscores.

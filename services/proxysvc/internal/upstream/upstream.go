@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
@@ -60,16 +61,44 @@ func (c *Client) Send(ctx context.Context, r proxy.UpstreamRequest) (*proxy.Upst
 	if err != nil {
 		return nil, err
 	}
-	var resp *http.Response
+	var resp *proxy.UpstreamResponse
 	if h != nil {
-		resp, err = h.send(ctx, r, credential) //nolint:bodyclose // the caller closes the body, as Upstream says
+		resp, err = h.send(ctx, r, credential)
 	} else {
-		resp, err = c.transport(ctx, r, credential) //nolint:bodyclose // as above
+		resp, err = c.transport(ctx, r, credential)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("call the upstream: %w", err)
 	}
-	return &proxy.UpstreamResponse{Status: resp.StatusCode, Header: proxy.Header(resp.Header), Body: resp.Body, Length: resp.ContentLength, RetryAfter: retryAfter(resp.Header, time.Now())}, nil
+	return resp, nil
+}
+
+// beginning is what comes before an answer's body, and the body.
+type beginning struct {
+	status int
+	header head.Lines
+	length int64 // of the body; -1: not known
+	body   io.ReadCloser
+	last   bool // the connection carries no other request
+}
+
+// beginningOf is net/http's.
+func beginningOf(resp *http.Response) beginning {
+	return beginning{resp.StatusCode, linesOf(resp.Header), resp.ContentLength, resp.Body, resp.Close}
+}
+
+func linesOf(h http.Header) head.Lines {
+	lines := make(head.Lines, 0, len(h)+proxy.OurHeaders)
+	for name, values := range h {
+		for _, v := range values {
+			lines = append(lines, head.Line{Name: name, Value: v})
+		}
+	}
+	return lines
+}
+
+func (b *beginning) response() proxy.UpstreamResponse {
+	return proxy.UpstreamResponse{Status: b.status, Header: b.header, Body: b.body, Length: b.length, RetryAfter: retryAfter(b.header)}
 }
 
 // host is how an API base is called without net/http; nil: it is not.
@@ -100,7 +129,7 @@ func (c *Client) host(base string) (*http1, error) {
 }
 
 // transport sends a request by net/http.
-func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*http.Response, error) {
+func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credential [2]string) (*proxy.UpstreamResponse, error) {
 	to := r.Deployment.APIBase + r.Path
 	if r.Query != "" {
 		to += "?" + r.Query
@@ -113,16 +142,21 @@ func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credent
 	if req.GetBody = nil; len(r.Body) > 0 {
 		req.Body, req.ContentLength = lend(r), int64(len(r.Body))
 	}
-	req.Header = http.Header(r.Header)
+	for _, l := range r.Header {
+		req.Header[l.Name] = append(req.Header[l.Name], l.Value)
+	}
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = nil // the client sent none: neither do we
 	}
 	req.Header.Set(credential[0], credential[1])
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // the caller closes the body, as Upstream says
 	if err != nil {
 		req.Body.Close() // it should be already
+		return nil, err
 	}
-	return resp, err
+	b := beginningOf(resp)
+	out := b.response()
+	return &out, nil
 }
 
 // lent is a body that net/http reads, for as long as it likes: also after the call, until
@@ -167,19 +201,21 @@ func (l *lent) Close() error {
 
 // retryAfter reads retry-after-ms or retry-after, in seconds or as a date; 0:
 // there is none.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	if len(h["Retry-After-Ms"])+len(h["Retry-After"]) == 0 {
+func retryAfter(h head.Lines) time.Duration {
+	if text, found := h.Find("Retry-After-Ms"); found {
+		if ms, err := strconv.ParseFloat(text, 64); err == nil && ms > 0 {
+			return time.Duration(ms * float64(time.Millisecond))
+		}
+	}
+	text, found := h.Find("Retry-After")
+	if !found {
 		return 0
 	}
-	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return time.Duration(ms * float64(time.Millisecond))
-	}
-	text := h.Get("Retry-After")
 	if s, err := strconv.ParseFloat(text, 64); err == nil {
 		return time.Duration(max(0, s) * float64(time.Second))
 	}
 	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
+		return max(0, time.Until(at))
 	}
 	return 0
 }

@@ -24,8 +24,8 @@ import (
 
 func request(url string, h proxy.Header, body string) proxy.UpstreamRequest {
 	return proxy.UpstreamRequest{
-		Deployment: proxy.Deployment{APIBase: url, APIKey: secret.New("sk-ant-real")},
-		Path:       "/v1/messages", Query: "beta=true&x=%20", Header: h, Body: []byte(body),
+		Deployment: &proxy.Deployment{APIBase: url, APIKey: secret.New("sk-ant-real")},
+		Path:       "/v1/messages", Query: "beta=true&x=%20", Header: linesOf(http.Header(h)), Body: []byte(body),
 	}
 }
 

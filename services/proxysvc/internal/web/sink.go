@@ -1,12 +1,12 @@
 package web
 
 import (
-	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
 
@@ -69,17 +69,25 @@ func (s *sink) deadline() {
 	_ = s.rc.SetWriteDeadline(s.until) // what cannot have one cannot hang either
 }
 
+// lineWriter is kit/serve/lean's http.ResponseWriter.
+type lineWriter interface {
+	WriteLines(status int, lines head.Lines)
+}
+
 // Start implements proxy.Sink.
-func (s *sink) Start(status int, h proxy.Header) error {
+func (s *sink) Start(status int, h head.Lines) error {
 	s.started = true
 	s.stream = strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
-	if whole, ok := s.w.(interface{ SetHeader(h http.Header) }); ok { // kit/serve/lean's
-		whole.SetHeader(http.Header(h))
-	} else {
-		maps.Copy(s.w.Header(), h)
-	}
 	s.deadline()
-	s.w.WriteHeader(status)
+	if w, ok := s.w.(lineWriter); ok {
+		w.WriteLines(status, h)
+	} else {
+		to := s.w.Header()
+		for _, l := range h {
+			to[l.Name] = append(to[l.Name], l.Value)
+		}
+		s.w.WriteHeader(status)
+	}
 	if s.stream {
 		return s.rc.Flush()
 	}
