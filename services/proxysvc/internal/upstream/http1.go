@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -58,7 +57,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	if err != nil {
 		return nil, err
 	}
-	c.left = maxHead
+	c.in.begin()
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
 	a.cut.After(ctx, a.closeConn) // whoever reads or writes finds out
 	if large {
@@ -76,26 +75,29 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 		buffers.Put(buf)
 	}
 	// A host that does not take the request may have said why before.
-	resp, readErr := readAnswer(c, &a.plain)
+	resp, readErr := readAnswer(&c.in, &a.plain)
 	if readErr != nil {
 		return nil, a.fail(errors.Join(err, readErr))
 	}
-	c.left = math.MaxInt64
+	c.in.unbounded()
 	a.body, a.last = resp.Body, resp.Close || err != nil
-	if resp.Body = a; a.body == http.NoBody {
+	switch resp.Body = a; a.body {
+	case http.NoBody:
 		a.finish()
+	case &a.plain.chunks:
+		resp.Body = stream{a}
 	}
 	return resp, nil
 }
 
 // readAnswer reads the beginning of the answer, without those that only say that it
 // will come.
-func readAnswer(c *conn, plain *plainBody) (*http.Response, error) {
-	if resp := readPlain(c.in, plain); resp != nil {
+func readAnswer(in *input, plain *plainBody) (*http.Response, error) {
+	if resp := readPlain(in, plain); resp != nil {
 		return resp, nil
 	}
 	for {
-		resp, err := http.ReadResponse(c.in, nil)
+		resp, err := http.ReadResponse(in.byHTTP(), nil)
 		switch {
 		case err != nil:
 			return nil, err
@@ -166,14 +168,33 @@ func (a *answer) Read(p []byte) (int, error) {
 		return 0, a.end
 	}
 	n, err := a.body.Read(p)
+	return n, a.ended(err)
+}
+
+// ended ends the answer if reading it did.
+func (a *answer) ended(err error) error {
 	switch {
 	case err == nil:
-		return n, nil
+		return nil
 	case errors.Is(err, io.EOF):
 		a.finish()
-		return n, err
+		return err
 	}
-	return n, a.fail(err)
+	return a.fail(err)
+}
+
+// stream is an answer in chunks.
+type stream struct{ *answer }
+
+var _ proxy.Pieces = stream{}
+
+// Next implements proxy.Pieces.
+func (s stream) Next() ([]byte, error) {
+	if s.end != nil {
+		return nil, s.end
+	}
+	p, err := s.plain.chunks.next()
+	return p, s.ended(err)
 }
 
 // Close implements io.Closer.
@@ -196,7 +217,7 @@ func (a *answer) finish() {
 		default: // the upstream answered before it had the whole body
 		}
 	}
-	if a.last || !written || a.conn.in.Buffered() > 0 || !a.cut.Stop() {
+	if !a.conn.in.end() || a.last || a.plain.chunks.odd || !written || !a.cut.Stop() {
 		a.drop(io.EOF)
 		return
 	}

@@ -1,11 +1,11 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,13 +14,13 @@ import (
 
 // readPlain reads the beginning of an answer that any client reads alike, as
 // http.ReadResponse would at three times the cost: its head is there in one piece,
-// and its end is told by one Content-Length. Nil: it is another one, of which nothing
-// was taken. body is what it is read by.
-func readPlain(in *bufio.Reader, body *plainBody) *http.Response {
-	if _, err := in.Peek(1); err != nil {
+// and its end is told by one Content-Length or by chunks. Nil: it is another one, of which
+// nothing was taken. body is what it is read by.
+func readPlain(in *input, body *plainBody) *http.Response {
+	if in.more() != nil {
 		return nil
 	}
-	head, _ := in.Peek(in.Buffered()) // of what is there
+	head := in.has()
 	end := bytes.Index(head, []byte("\r\n\r\n"))
 	if end < 0 {
 		return nil
@@ -34,12 +34,16 @@ func readPlain(in *bufio.Reader, body *plainBody) *http.Response {
 	if h == nil {
 		return nil
 	}
-	in.Discard(end + 4) //nolint:errcheck // it was peeked at
+	in.r += end + 4
 	resp := &http.Response{
 		Status: line[len("HTTP/1.1 "):], StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: h, ContentLength: length, Body: http.NoBody,
 	}
-	if length > 0 {
+	switch {
+	case length < 0:
+		body.chunks = chunks{in: in}
+		resp.Body, resp.TransferEncoding = &body.chunks, chunked
+	case length > 0:
 		body.in, body.left = in, length
 		resp.Body = body
 	}
@@ -61,10 +65,13 @@ func plainStatus(line string) (status int, ok bool) {
 }
 
 // changing are the headers that change how the answer, or its connection, is to be read.
-var changing = [...]string{"Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma"}
+var changing = [...]string{"Connection", "Trailer", "Upgrade", "Pragma"}
 
-// plainHeader reads header lines. Nil: one of them is odd, or changes how the answer
-// is to be read.
+// chunked is the one transfer encoding that is read here.
+var chunked = []string{"chunked"}
+
+// plainHeader reads header lines. A length of -1 means chunks. Nil: one of the lines is
+// odd, or changes how the answer is to be read.
 func plainHeader(lines string) (h http.Header, length int64) {
 	for line := range strings.SplitSeq(strings.TrimSuffix(lines, "\r\n"), "\r\n") {
 		if name, _, ok := strings.Cut(line, ":"); !ok || !isToken(name) || !plain([]byte(line)) {
@@ -77,8 +84,12 @@ func plainHeader(lines string) (h http.Header, length int64) {
 			return nil, 0
 		}
 	}
-	lengths := h["Content-Length"]
-	if len(lengths) != 1 || strings.Trim(lengths[0], "0123456789") != "" {
+	lengths, encodings := h["Content-Length"], h["Transfer-Encoding"]
+	if len(lengths) == 0 && slices.Equal(encodings, chunked) {
+		delete(h, "Transfer-Encoding") // as net/http has it
+		return h, -1
+	}
+	if len(encodings) > 0 || len(lengths) != 1 || strings.Trim(lengths[0], "0123456789") != "" {
 		return nil, 0
 	}
 	length, err := strconv.ParseInt(lengths[0], 10, 64)
@@ -98,10 +109,11 @@ func isToken(name string) bool {
 	return name != ""
 }
 
-// plainBody is so many bytes, or it is cut.
+// plainBody is so many bytes, or it is cut; or it is in chunks.
 type plainBody struct {
-	in   *bufio.Reader
-	left int64
+	in     *input
+	left   int64
+	chunks chunks
 }
 
 // Read implements io.Reader. The last bytes come with io.EOF.
