@@ -7,7 +7,7 @@
 // a tenth of its CPU. Here the scheduler learns of a connection only when it must wait
 // for one. The monitor, which preempts goroutines that run for long, then wakes with the
 // next timer that is due. Deadlines, Close and errors are net's. On systems other than
-// Linux, and under the race detector, it is as net does it.
+// Linux on amd64 and arm64, and under the race detector, it is as net does it.
 package sock
 
 import (
