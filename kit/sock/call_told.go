@@ -1,4 +1,4 @@
-//go:build !linux || race
+//go:build race || !linux || !(amd64 || arm64)
 
 // The race detector takes package syscall's word for what happens before what.
 

@@ -7,7 +7,7 @@
 // a tenth of its CPU. Here the scheduler learns of a connection only when it must wait
 // for one. The monitor, which preempts goroutines that run for long, then wakes with the
 // next timer that is due. Deadlines, Close and errors are net's. On systems other than
-// Linux, and under the race detector, it is as net does it.
+// Linux on amd64 and arm64, and under the race detector, it is as net does it.
 package sock
 
 import (
@@ -33,8 +33,17 @@ type Conn struct {
 type half struct {
 	try func(fd uintptr) bool
 	p   []byte
+	buf Buffer // takes the place of p
 	n   int
 	err error
+}
+
+// Buffer is what Fill reads into: memory that a connection need not have while it waits.
+type Buffer interface {
+	// Take returns where to read to. It is not empty.
+	Take() []byte
+	// Leave says that nothing has come: who waits asks again.
+	Leave()
 }
 
 // New makes a Conn. It fails for a connection that is no socket.
@@ -61,8 +70,18 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	c.in.p, c.in.n, c.in.err = p, 0, nil
+	return c.read()
+}
+
+// Fill is Read into a buffer that is there only while something has come.
+func (c *Conn) Fill(buf Buffer) (int, error) {
+	c.in.buf, c.in.n, c.in.err = buf, 0, nil
+	return c.read()
+}
+
+func (c *Conn) read() (int, error) {
 	err := c.raw.Read(c.in.try)
-	c.in.p = nil
+	c.in.p, c.in.buf = nil, nil
 	if err == nil {
 		err = c.failed("read", c.in.err)
 	}
@@ -71,8 +90,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // tryRead reads what has come. False: nothing has.
 func (c *Conn) tryRead(fd uintptr) bool {
-	n, again, err := Read(fd, c.in.p)
+	p := c.in.p
+	if c.in.buf != nil {
+		p = c.in.buf.Take()
+	}
+	n, again, err := Read(fd, p)
 	if again {
+		if c.in.buf != nil {
+			c.in.buf.Leave()
+		}
 		return false
 	}
 	if c.in.n, c.in.err = n, err; n == 0 && err == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -148,5 +149,50 @@ func TestErrorsAreNets(t *testing.T) {
 	}
 	if !errors.Is(read, syscall.ECONNRESET) {
 		t.Errorf("read: %v, want a reset", read)
+	}
+}
+
+// shelf is a buffer that notes what is asked of it.
+type shelf struct {
+	buf   []byte
+	taken atomic.Bool
+	left  chan struct{} // has one for each time that nothing had come
+}
+
+func (s *shelf) Take() []byte {
+	s.taken.Store(true)
+	return s.buf
+}
+
+func (s *shelf) Leave() {
+	s.taken.Store(false)
+	s.left <- struct{}{}
+}
+
+// TestFillHasNoBufferWhileItWaits reads what comes after it began to wait, and the end.
+func TestFillHasNoBufferWhileItWaits(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	s := &shelf{buf: make([]byte, 10), left: make(chan struct{}, 10)}
+	go func() {
+		<-s.left
+		if s.taken.Load() {
+			t.Error("it waits with a buffer")
+		}
+		b.Write([]byte("hello")) //nolint:errcheck // the other side reads it
+		b.Close()
+	}()
+	if n, err := a.Fill(s); n != 5 || err != nil || !s.taken.Load() || string(s.buf[:n]) != "hello" {
+		t.Errorf("Fill = %d, %v, %q", n, err, s.buf[:n])
+	}
+	if n, err := a.Fill(s); n != 0 || err != io.EOF { //nolint:errorlint // as io.Reader says
+		t.Errorf("Fill at the end = %d, %v", n, err)
+	}
+	if n, err := a.Read(make([]byte, 10)); n != 0 || err != io.EOF { //nolint:errorlint // as above
+		t.Errorf("Read after Fill = %d, %v", n, err)
+	}
+	a.Close()
+	if n, err := a.Fill(s); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Fill of what is closed = %d, %v", n, err)
 	}
 }

@@ -13,7 +13,11 @@
 // lines are joined with LF, the last event line names the event.
 package sse
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+)
 
 // Event is one block of the stream, up to and including its blank line. Its
 // slices are views that are valid only until emit returns.
@@ -82,15 +86,25 @@ func cutLine(p []byte) (line, rest []byte) {
 	return p[:i], p[i+1:]
 }
 
-// lineLen returns the index of the first CR or LF of p, or its length. A plain
-// loop is faster here than bytes.IndexAny, and never looks past the line.
+// lineLen returns the index of the first CR or LF of p, or its length. It looks at eight
+// bytes at once: both are searched for, and bytes.IndexByte would go past the line for the
+// one that is not in it.
 func lineLen(p []byte) int {
-	for i, b := range p {
-		if b == '\n' || b == '\r' {
-			return i
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(p); i += 8 {
+		w := binary.LittleEndian.Uint64(p[i:])
+		lf, cr := w^('\n'*ones), w^('\r'*ones)
+		// The high bit of a byte is set where it is zero in one of the two; the first
+		// such byte is right, later ones may not be.
+		if found := ((lf-ones)&^lf | (cr-ones)&^cr) & highs; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
 		}
 	}
-	return len(p)
+	for i < len(p) && p[i] != '\n' && p[i] != '\r' {
+		i++
+	}
+	return i
 }
 
 // cutField splits a line at its first colon and takes one space off the value.

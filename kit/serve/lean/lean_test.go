@@ -75,6 +75,11 @@ func TestAFlushIsOneWrite(t *testing.T) {
 	if got := wrote.n.Load(); got != 1+3 {
 		t.Errorf("an answer and one of head, piece and rest are %d writes", got)
 	}
+	c.send(post("hello", "X-Do: flush more than was said"))
+	c.must()
+	if got := wrote.n.Load(); got != 1+3+1 {
+		t.Errorf("a piece that is written and flushed at once is %d writes", got-4)
+	}
 }
 
 func TestAClientThatLeavesCancels(t *testing.T) {

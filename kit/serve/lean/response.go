@@ -191,20 +191,8 @@ func (w *response) bodyAllowed() bool {
 
 // Write implements http.ResponseWriter.
 func (w *response) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
-	}
-	switch {
-	case len(p) == 0:
-		return 0, nil
-	case !w.bodyAllowed():
-		return 0, http.ErrBodyNotAllowed
-	case w.err != nil:
-		return 0, w.err
-	}
-	w.written += int64(len(p))
-	if w.length >= 0 && w.written > w.length {
-		return 0, http.ErrContentLength
+	if err := w.accept(p); err != nil || len(p) == 0 {
+		return 0, err
 	}
 	o := w.take()
 	if len(o.body)+len(p) <= holdSize {
@@ -215,6 +203,38 @@ func (w *response) Write(p []byte) (int, error) {
 		return 0, w.err
 	}
 	return len(p), nil
+}
+
+// WriteFlush is Write and then FlushError, in which p is copied once.
+func (w *response) WriteFlush(p []byte) error {
+	if err := w.accept(p); err != nil {
+		return err
+	}
+	if len(p) == 0 {
+		return w.FlushError()
+	}
+	w.send(p, "")
+	return w.err
+}
+
+// accept says whether p may be written.
+func (w *response) accept(p []byte) error {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	switch {
+	case len(p) == 0:
+		return nil
+	case !w.bodyAllowed():
+		return http.ErrBodyNotAllowed
+	case w.err != nil:
+		return w.err
+	}
+	w.written += int64(len(p))
+	if w.length >= 0 && w.written > w.length {
+		return http.ErrContentLength
+	}
+	return nil
 }
 
 // Flush implements http.Flusher.

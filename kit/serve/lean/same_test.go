@@ -96,6 +96,8 @@ var exchanges = map[string]struct {
 	"the handler closes":                {send: post("x", "X-Do: close"), ours: 1},
 	"odd headers in the answer":         {send: post("x", "X-Do: odd") + post("next"), ours: 2},
 	"flushed pieces":                    {send: post("x", "X-Do: flush") + post("next"), ours: 2},
+	"pieces flushed at once":            {send: post("x", "X-Do: flush at once") + post("next"), ours: 2},
+	"pieces of more than was said":      {send: post("x", "X-Do: flush more than was said") + post("next"), ours: 1},
 	"an answer of 300 KB":               {send: post("x", "X-Do: large") + post("next"), ours: 2},
 	"the handler gives up":              {send: post("x", "X-Do: abort"), ours: 1},
 	"the handler panics":                {send: post("x", "X-Do: panic"), ours: 1},

@@ -217,6 +217,14 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "<html>") //nolint:errcheck // the client compares
 		w.(http.Flusher).Flush()
 		io.WriteString(w, "more") //nolint:errcheck // the client compares
+	case "flush at once":
+		for _, piece := range []string{"", "<html>", "", strings.Repeat("0123456789", 3000), "more"} {
+			writeFlush(w, piece)
+		}
+	case "flush more than was said":
+		w.Header().Set("Content-Length", "5")
+		writeFlush(w, "12345")
+		writeFlush(w, "6")
 	case "large":
 		for range 10 {
 			w.Write(bytes.Repeat([]byte("0123456789"), 3000)) //nolint:errcheck // the client compares
@@ -232,4 +240,14 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Trailing", "  spaces  ")
 		w.Write(body) //nolint:errcheck // the client compares
 	}
+}
+
+// writeFlush writes and flushes at once where the server can.
+func writeFlush(w http.ResponseWriter, piece string) {
+	if both, ok := w.(interface{ WriteFlush(p []byte) error }); ok {
+		both.WriteFlush([]byte(piece))
+		return
+	}
+	io.WriteString(w, piece) //nolint:errcheck // the client compares
+	http.NewResponseController(w).Flush()
 }

@@ -7,6 +7,7 @@ import (
 	"net/textproto"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 
 // passed runs a stream through the relay's own state in the given pieces and
 // returns what would be passed on, what ends it, and what was metered.
+// Each piece is read to where the one before was, as upstreams do it.
 func passed(api API, encoded bool, pieces [][]byte) (string, answer) {
 	r := &run{outbound: outbound{call: Call{API: api}}, meter: api.newMeter(0, false)}
 	if encoded {
@@ -25,14 +27,15 @@ func passed(api API, encoded bool, pieces [][]byte) (string, answer) {
 	}
 	s := &stream{run: r, split: sse.NewSplitter(maxEvent)}
 	var out bytes.Buffer
+	buf := make([]byte, len(slices.MaxFunc(pieces, func(a, b []byte) int { return len(a) - len(b) }))+1)
 	for _, p := range pieces {
-		s.ready.Reset()
+		s.ready, p = nil, buf[:copy(buf, p)]
 		if s.end != nil {
 			out.Write(p)
 			continue
 		}
 		s.take(p)
-		out.Write(s.ready.Bytes())
+		out.Write(s.ready)
 		out.Write(s.end)
 	}
 	if s.end == nil && !encoded {
@@ -43,8 +46,9 @@ func passed(api API, encoded bool, pieces [][]byte) (string, answer) {
 
 func pieces(r *rand.Rand, p []byte) [][]byte {
 	var out [][]byte
+	most := 40 << (r.IntN(3) * 2) // a part of an event, or several
 	for len(p) > 0 {
-		n := min(len(p), 1+r.IntN(40))
+		n := min(len(p), 1+r.IntN(most))
 		out, p = append(out, p[:n]), p[n:]
 	}
 	return out
@@ -102,6 +106,38 @@ func TestHowAStreamIsReadChangesNothing(t *testing.T) {
 	}
 }
 
+// TestWhatIsPassedOnStaysWhereItIs reads several events at once, of which not all pass.
+func TestWhatIsPassedOnStaysWhereItIs(t *testing.T) {
+	t.Parallel()
+	const chunk, usage = `data: {"choices":[{"delta":{"content":"x"}}]}` + "\n\n", `data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}` + "\n\n"
+	for name, tt := range map[string]struct {
+		before, read, passed string
+		in                   bool
+	}{
+		"one event":                         {"", chunk, chunk, true},
+		"all":                               {"", chunk + chunk, chunk + chunk, true},
+		"all but the beginning of the next": {"", chunk + chunk + chunk[:9], chunk + chunk, true},
+		"all before what is ours":           {"", chunk + chunk + usage, chunk + chunk, true},
+		"all behind what is ours":           {"", usage + chunk + chunk, chunk + chunk, true},
+		"all around what is ours":           {"", chunk + usage + chunk + chunk, chunk + chunk + chunk, false},
+		"the end of one":                    {chunk[:9], chunk[9:], chunk, false},
+		"the end of one, and others":        {chunk[:9], chunk[9:] + chunk + chunk, chunk + chunk + chunk, false},
+		"… and what would be where it was":  {chunk[:9], chunk[9:] + usage[:20], chunk, false},
+		"… around ours":                     {chunk[:9], chunk[9:] + usage + chunk, chunk + chunk, false},
+		"the end of ours, and others":       {usage[:9], usage[9:] + chunk + chunk, chunk + chunk, false},
+	} {
+		s := &stream{run: &run{outbound: outbound{call: Call{API: ChatCompletions}}, meter: ChatCompletions.newMeter(0, true)}, split: sse.NewSplitter(maxEvent)}
+		s.take([]byte(tt.before))
+		read := append([]byte(tt.read), "what was read before"...)[:len(tt.read)]
+		s.take(read)
+		at := bytes.Index(read, []byte(chunk))
+		in := at >= 0 && len(s.ready) > 0 && &s.ready[0] == &read[at]
+		if string(s.ready) != tt.passed || in != tt.in {
+			t.Errorf("%s: %q passes, in place: %t, want %q, %t", name, s.ready, in, tt.passed, tt.in)
+		}
+	}
+}
+
 func TestTheEndOfACompressedStreamIsHeldBack(t *testing.T) {
 	t.Parallel()
 	var packed bytes.Buffer
@@ -115,13 +151,13 @@ func TestTheEndOfACompressedStreamIsHeldBack(t *testing.T) {
 	defer r.decoder.Close()
 	s := &stream{run: r, split: sse.NewSplitter(maxEvent)}
 	s.take(packed.Bytes()[:first])
-	if s.ready.Len() != first || s.end != nil {
-		t.Errorf("%d of %d bytes pass, the end is %q", s.ready.Len(), first, s.end)
+	if len(s.ready) != first || s.end != nil {
+		t.Errorf("%d of %d bytes pass, the end is %q", len(s.ready), first, s.end)
 	}
-	s.ready.Reset()
+	s.ready = nil
 	s.take(packed.Bytes()[first:])
-	if s.ready.Len() != 0 || !bytes.Equal(s.end, packed.Bytes()[first:]) {
-		t.Errorf("%d bytes pass before the end was settled", s.ready.Len())
+	if len(s.ready) != 0 || !bytes.Equal(s.end, packed.Bytes()[first:]) {
+		t.Errorf("%d bytes pass before the end was settled", len(s.ready))
 	}
 }
 

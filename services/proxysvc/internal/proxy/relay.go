@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -23,6 +22,32 @@ const (
 	fullRead  = 32 << 10
 )
 
+// Pieces is an answer's body whose bytes need not be copied to be read.
+type Pieces interface {
+	// Next returns what has come, which is valid until the next call, or waits for it.
+	// The end, and any other error, comes by itself.
+	Next() ([]byte, error)
+}
+
+// copied are the pieces of any other body.
+type copied struct {
+	io.Reader
+	buf []byte
+}
+
+// Next implements Pieces, but for errors: they may come with the last piece.
+func (c *copied) Next() ([]byte, error) {
+	if len(c.buf) == 0 {
+		c.buf = make([]byte, firstRead)
+	}
+	n, err := c.Read(c.buf)
+	p := c.buf[:n]
+	if n == len(c.buf) && n < fullRead {
+		c.buf = make([]byte, fullRead)
+	}
+	return p, err
+}
+
 // relay passes a stream on, event by event and byte for byte, and meters it on
 // the side. The event that ends the answer is held back until the request is on
 // the ledger.
@@ -34,19 +59,19 @@ func (r *run) relay(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	if r.decoder != nil {
 		defer r.decoder.Close()
 	}
-	buf := make([]byte, firstRead)
+	pieces, ok := resp.Body.(Pieces)
+	if !ok {
+		pieces = &copied{Reader: resp.Body}
+	}
 	for {
-		n, readErr := resp.Body.Read(buf)
-		s.ready.Reset()
-		if n > 0 {
+		p, readErr := pieces.Next()
+		s.ready = nil
+		if len(p) > 0 {
 			r.alive()
-			s.take(buf[:n])
+			s.take(p)
 		}
-		if n == len(buf) && n < fullRead {
-			buf = make([]byte, fullRead)
-		}
-		if s.ready.Len() > 0 {
-			if err := sink.Write(s.ready.Bytes()); err != nil {
+		if len(s.ready) > 0 {
+			if err := sink.Write(s.ready); err != nil {
 				return r.abandon(ctx, err)
 			}
 			r.alive() // a slow client is not the upstream's silence
@@ -64,10 +89,11 @@ func (r *run) relay(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 // stream is the state of a relay between two reads.
 type stream struct {
 	*run
-	split *sse.Splitter
-	ready bytes.Buffer // to be passed on now
-	end   []byte       // what ends the answer; nil: it has not arrived
-	noted time.Time    // when the usage was last put on the ledger
+	split  *sse.Splitter
+	ready  []byte    // to be passed on now; a part of what was read, or joined
+	joined []byte    // what had to be copied to be passed on at once
+	end    []byte    // what ends the answer; nil: it has not arrived
+	noted  time.Time // when the usage was last put on the ledger
 }
 
 // take sorts what was read into what is passed on now and what ends the answer.
@@ -75,7 +101,11 @@ type stream struct {
 // those that bring the end.
 func (s *stream) take(p []byte) {
 	if s.decoder == nil {
-		s.events(p, func(raw []byte) { s.ready.Write(raw) })
+		inPlace := len(s.split.Rest()) == 0
+		s.events(p, func(raw []byte) {
+			s.pass(raw, inPlace)
+			inPlace = true
+		})
 		if s.end != nil {
 			s.end = append(s.end, s.split.Rest()...) // what has begun after it
 		}
@@ -90,7 +120,22 @@ func (s *stream) take(p []byte) {
 		s.end = append([]byte(nil), p...)
 		return
 	}
-	s.ready.Write(p)
+	s.ready = p
+}
+
+// pass adds an event to what is passed on now. Events that were read one behind the other
+// are passed on where they are; not in place is one that the splitter has joined.
+func (s *stream) pass(raw []byte, inPlace bool) {
+	n := len(s.ready)
+	switch {
+	case n == 0 && inPlace:
+		s.ready = raw
+	case n > 0 && n < cap(s.ready) && &s.ready[:n+1][n] == &raw[0]:
+		s.ready = s.ready[:n+len(raw)]
+	default:
+		s.joined = append(append(s.joined[:0], s.ready...), raw...)
+		s.ready = s.joined
+	}
 }
 
 // events meters the events that are complete and gives those that pass to

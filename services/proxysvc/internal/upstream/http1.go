@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -57,7 +56,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	if err != nil {
 		return nil, err
 	}
-	c.left = maxHead
+	c.in.begin()
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
 	a.cut.After(ctx, a)
 	if large {
@@ -75,14 +74,17 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 		buffers.Put(buf)
 	}
 	// A host that does not take the request may have said why before.
-	b, readErr := readAnswer(c, &a.plain)
+	b, readErr := readAnswer(&c.in, &a.plain)
 	if readErr != nil {
 		return nil, a.fail(errors.Join(err, readErr))
 	}
-	c.left = math.MaxInt64
+	c.in.unbounded()
 	a.body, a.last = b.body, b.last || err != nil
-	if b.body = a; a.body == http.NoBody {
+	switch b.body = a; a.body {
+	case http.NoBody:
 		a.finish()
+	case &a.plain.chunks:
+		b.body = stream{a}
 	}
 	a.resp = b.response()
 	return &a.resp, nil
@@ -90,12 +92,12 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 
 // readAnswer reads the beginning of the answer, without those that only say that it
 // will come.
-func readAnswer(c *conn, plain *plainBody) (beginning, error) {
-	if b, ok := readPlain(c.in, plain); ok {
+func readAnswer(in *input, plain *plainBody) (beginning, error) {
+	if b, ok := readPlain(in, plain); ok {
 		return b, nil
 	}
 	for {
-		resp, err := http.ReadResponse(c.in, nil) //nolint:bodyclose // the caller closes it, as proxy.Upstream says
+		resp, err := http.ReadResponse(in.byHTTP(), nil) //nolint:bodyclose // the caller closes it, as proxy.Upstream says
 		switch {
 		case err != nil:
 			return beginning{}, err
@@ -168,14 +170,33 @@ func (a *answer) Read(p []byte) (int, error) {
 		return 0, a.end
 	}
 	n, err := a.body.Read(p)
+	return n, a.ended(err)
+}
+
+// ended ends the answer if reading it did.
+func (a *answer) ended(err error) error {
 	switch {
 	case err == nil:
-		return n, nil
+		return nil
 	case errors.Is(err, io.EOF):
 		a.finish()
-		return n, err
+		return err
 	}
-	return n, a.fail(err)
+	return a.fail(err)
+}
+
+// stream is an answer in chunks.
+type stream struct{ *answer }
+
+var _ proxy.Pieces = stream{}
+
+// Next implements proxy.Pieces.
+func (s stream) Next() ([]byte, error) {
+	if s.end != nil {
+		return nil, s.end
+	}
+	p, err := s.plain.chunks.next()
+	return p, s.ended(err)
 }
 
 // Close implements io.Closer.
@@ -199,7 +220,7 @@ func (a *answer) finish() {
 		default: // the upstream answered before it had the whole body
 		}
 	}
-	if a.last || !written || a.conn.in.Buffered() > 0 || !a.cut.Stop() {
+	if !a.conn.in.end() || a.last || a.plain.chunks.odd || !written || !a.cut.Stop() {
 		a.drop(io.EOF)
 		return
 	}

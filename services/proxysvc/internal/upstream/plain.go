@@ -1,11 +1,11 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,13 +15,13 @@ import (
 
 // readPlain reads the beginning of an answer that any client reads alike, as
 // http.ReadResponse would at three times the cost: its head is there in one piece,
-// and its end is told by one Content-Length. Not ok: it is another one, of which nothing
-// was taken. body is what it is read by.
-func readPlain(in *bufio.Reader, body *plainBody) (b beginning, ok bool) {
-	if _, err := in.Peek(1); err != nil {
+// and its end is told by one Content-Length or by chunks. Not ok: it is another one, of
+// which nothing was taken. body is what it is read by.
+func readPlain(in *input, body *plainBody) (b beginning, ok bool) {
+	if in.more() != nil {
 		return b, false
 	}
-	text, _ := in.Peek(in.Buffered()) // of what is there
+	text := in.has()
 	end := bytes.Index(text, []byte("\r\n\r\n"))
 	if end < 0 {
 		return b, false
@@ -33,9 +33,13 @@ func readPlain(in *bufio.Reader, body *plainBody) (b beginning, ok bool) {
 	if b.header, b.length, ok = plainHeader(rest); !ok {
 		return b, false
 	}
-	in.Discard(end + 4) //nolint:errcheck // it was peeked at
+	in.r += end + 4
 	b.body = http.NoBody
-	if b.length > 0 {
+	switch {
+	case b.length < 0:
+		body.chunks = chunks{in: in}
+		b.body = &body.chunks
+	case b.length > 0:
 		body.in, body.left = in, b.length
 		b.body = body
 	}
@@ -57,14 +61,16 @@ func plainStatus(line string) (status int, ok bool) {
 // read.
 func changing(name string) bool {
 	switch name {
-	case "Connection", "Transfer-Encoding", "Trailer", "Upgrade", "Pragma":
+	case "Connection", "Trailer", "Upgrade", "Pragma":
 		return true
 	}
 	return false
 }
 
-// plainHeader reads header lines. Not ok: one of them is odd, or changes how the answer
-// is to be read.
+const encoding = "Transfer-Encoding"
+
+// plainHeader reads header lines. A length of -1 means chunks. Not ok: one of the lines is
+// odd, or changes how the answer is to be read.
 func plainHeader(text string) (lines head.Lines, length int64, ok bool) {
 	for rest := text; rest != ""; {
 		var line string
@@ -74,7 +80,7 @@ func plainHeader(text string) (lines head.Lines, length int64, ok bool) {
 		}
 	}
 	lines = head.Parse(text, proxy.OurHeaders)
-	lengths := 0
+	lengths, encodings := 0, 0
 	for _, l := range lines {
 		switch {
 		case changing(l.Name):
@@ -82,7 +88,14 @@ func plainHeader(text string) (lines head.Lines, length int64, ok bool) {
 		case l.Name == "Content-Length":
 			lengths++
 			length, ok = digits(l.Value)
+		case l.Name == encoding:
+			encodings++
+			ok = l.Value == "chunked"
 		}
+	}
+	if encodings > 0 { // it is not among the headers, as net/http has it
+		lines = slices.DeleteFunc(lines, func(l head.Line) bool { return l.Name == encoding })
+		return lines, -1, ok && encodings == 1 && lengths == 0
 	}
 	return lines, length, ok && lengths == 1
 }
@@ -108,10 +121,11 @@ func isToken(name string) bool {
 	return name != ""
 }
 
-// plainBody is so many bytes, or it is cut.
+// plainBody is so many bytes, or it is cut; or it is in chunks.
 type plainBody struct {
-	in   *bufio.Reader
-	left int64
+	in     *input
+	left   int64
+	chunks chunks
 }
 
 // Read implements io.Reader. The last bytes come with io.EOF.

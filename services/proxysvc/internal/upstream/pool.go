@@ -1,10 +1,8 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"math"
 	"net"
 	"sync"
 	"syscall"
@@ -23,22 +21,10 @@ const (
 // conn is an HTTP/1.1 connection to an upstream.
 type conn struct {
 	*sock.Conn
-	in        *bufio.Reader
-	left      int64 // what may still be read
+	in        input
 	idleSince time.Time
 	quiet     bool // of the last look
 	look      func(fd uintptr) bool
-}
-
-var errTooLong = errors.New("the header of the upstream's answer is longer than 1 MiB")
-
-func (c *conn) Read(p []byte) (int, error) {
-	if c.left <= 0 {
-		return 0, errTooLong
-	}
-	n, err := c.Conn.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
-	return n, err
 }
 
 // fresh says whether a connection that waited can carry another request: its other
@@ -104,9 +90,8 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
-	c := &conn{Conn: sc}
+	c := &conn{Conn: sc, in: input{from: sc}}
 	c.look = c.peek
-	c.in = bufio.NewReader(c)
 	return c, nil
 }
 
@@ -118,7 +103,7 @@ func (p *pool) put(c *conn) {
 		c.Close() // there are enough
 		return
 	}
-	c.idleSince, c.left = time.Now(), math.MaxInt64
+	c.idleSince = time.Now()
 	p.idle = append(p.idle, c)
 	if p.sweep == nil {
 		p.sweep = time.AfterFunc(idleTimeout, p.clean)

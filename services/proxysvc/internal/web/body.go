@@ -112,22 +112,32 @@ func (a *arrival) full(length int64) bool {
 	return room == 0 || room < leastRead && length-int64(len(a.buf)) > int64(room)
 }
 
-// grow makes room for more, if the memory is there.
+// grow makes room for more, if the memory is there. While half of it is free, a buffer is
+// made for the whole body sooner: what has come need not be copied so often.
 func (a *arrival) grow(length int64) error {
-	size := room(nextSize(len(a.buf), length))
-	if a.bodies.held.Add(size-a.held) > a.limits.BodyMemory {
-		a.bodies.held.Add(a.held - size)
+	n := len(a.buf)
+	if !a.hold(nextSize(n, length, true), a.limits.BodyMemory/2) && !a.hold(nextSize(n, length, false), a.limits.BodyMemory) {
 		return &proxy.Error{
 			Status: http.StatusServiceUnavailable, Type: "overloaded_error", Message: "too many large requests at once; try again", RetryAfter: 2,
 		}
 	}
-	a.held = size
-	larger := append(a.buffers.get(int(size)), a.buf...)
+	larger := append(a.buffers.get(int(a.held)), a.buf...)
 	if a.buf != nil {
 		a.buffers.put(a.buf)
 	}
 	a.buf = larger
 	return nil
+}
+
+// hold counts a buffer of a size, unless more than most would be held by all.
+func (a *arrival) hold(size, most int64) bool {
+	size = room(size)
+	if a.bodies.held.Add(size-a.held) > most {
+		a.bodies.held.Add(a.held - size)
+		return false
+	}
+	a.held = size
+	return true
 }
 
 // deadline bounds the next read. One that is far enough away stays: to set it costs as
@@ -142,15 +152,15 @@ func (a *arrival) deadline() {
 }
 
 // nextSize is the capacity after n bytes: sixteen times as much, but no more than the
-// length that the client named. Without a length it is twice as much.
-func nextSize(n int, length int64) int64 {
-	factor := 2
+// length that the client named. Where there is plenty, it is the length once a
+// sixty-fourth of it has come. Without a length it is twice as much.
+func nextSize(n int, length int64, plenty bool) int64 {
+	size := int64(max(2*n, firstPiece))
 	if length >= 0 {
-		factor = 16
+		size = min(int64(max(16*n, firstPiece)), length)
 	}
-	size := int64(max(factor*n, firstPiece))
-	if length >= 0 && size > length {
-		size = length
+	if plenty && length <= 64*int64(n) {
+		size = max(size, length)
 	}
 	return max(min(size, MaxBody+1), int64(n)+1)
 }

@@ -75,24 +75,84 @@ func (p *pieces) Read(to []byte) (int, error) {
 
 func TestFewReadsTakeABody(t *testing.T) {
 	t.Parallel()
+	const plenty = 1 << 30
 	for _, tt := range []struct {
 		sizes, rooms []int
 		size         int
-		held         int64
+		held, most   int64
 	}{
-		{nil, []int{2 << 10}, 2 << 10, 2 << 10},
-		{[]int{15 << 10}, []int{16 << 10, 241 << 10}, 200 << 10, 256 << 10}, // what came with the head
-		{[]int{16 << 10}, []int{16 << 10, 240 << 10, 768 << 10}, 1 << 20, 1 << 20},
-		{[]int{15 << 10}, []int{16 << 10, 1 << 10}, 16 << 10, 16 << 10},
+		{nil, []int{2 << 10}, 2 << 10, 2 << 10, plenty},
+		{[]int{15 << 10}, []int{16 << 10, 241 << 10}, 200 << 10, 256 << 10, plenty}, // what came with the head
+		{[]int{16 << 10}, []int{16 << 10, 1008 << 10}, 1 << 20, 1 << 20, plenty},
+		{[]int{16 << 10}, []int{16 << 10, 1008 << 10}, 1 << 20, 1 << 20, 2 << 20},
+		{[]int{16 << 10}, []int{16 << 10, 240 << 10, 768 << 10}, 1 << 20, 1 << 20, 2<<20 - 1}, // more than half of what may be held
+		{[]int{16 << 10}, []int{16 << 10, 240 << 10, 768 << 10}, 1 << 20, 1 << 20, 1 << 20},
+		{[]int{16 << 10}, []int{16 << 10, 240 << 10, 4<<20 - 256<<10}, 4 << 20, 4 << 20, plenty},
+		{[]int{15 << 10}, []int{16 << 10, 1 << 10}, 16 << 10, 16 << 10, plenty},
 	} {
 		body := &pieces{sizes: tt.sizes, left: tt.size}
-		b := bodies{limits: Limits{BodyMemory: 1 << 30, BodyTime: time.Minute, BodyIdle: time.Minute}}
+		b := bodies{limits: Limits{BodyMemory: tt.most, BodyTime: time.Minute, BodyIdle: time.Minute}}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/messages", body)
 		r.ContentLength = int64(tt.size)
 		got, _, err := b.read(httptest.NewRecorder(), r)
 		if err != nil || len(got) != tt.size || !slices.Equal(body.rooms, tt.rooms) || b.held.Load() != tt.held {
 			t.Errorf("%d bytes, of %d, came by reads of %v, %d held, %v, want reads of %v, %d held", len(got), tt.size, body.rooms, b.held.Load(), err, tt.rooms, tt.held)
 		}
+	}
+}
+
+// TestALittleOfALongBodyHoldsLittle has clients send the beginning of a body and no more:
+// they hold no more than half of the memory in whole buffers, and others still get some.
+func TestALittleOfALongBodyHoldsLittle(t *testing.T) {
+	t.Parallel()
+	const most = 8 << 20
+	b := bodies{limits: Limits{BodyMemory: most, BodyTime: time.Minute, BodyIdle: time.Minute}}
+	begin := func(sent int, claimed int64) *arrival {
+		a := &arrival{bodies: &b}
+		for len(a.buf) < sent {
+			if err := a.grow(claimed); err != nil {
+				t.Fatalf("%d bytes of %d: %v with %d held", sent, claimed, err, b.held.Load())
+			}
+			a.buf = a.buf[:min(sent, cap(a.buf))]
+		}
+		if a.full(claimed) {
+			if err := a.grow(claimed); err != nil {
+				t.Fatalf("%d bytes of %d: %v with %d held", sent, claimed, err, b.held.Load())
+			}
+		}
+		return a
+	}
+	for _, tt := range []struct {
+		sent    int
+		claimed int64
+		held    int64
+	}{
+		{0, 32 << 20, 16 << 10},
+		{1, 32 << 20, 16 << 10},
+		{16<<10 - 5000, 1 << 20, 16 << 10},
+		{16 << 10, 32 << 20, 256 << 10},
+		{16 << 10, 1<<20 + 1, 256 << 10},
+		{16 << 10, 1 << 20, 1 << 20},
+		{64 << 10, 4 << 20, 256 << 10},
+	} {
+		a := begin(tt.sent, tt.claimed)
+		if a.held != tt.held || b.held.Load() != tt.held || int64(cap(a.buf)) != tt.held {
+			t.Errorf("%d bytes of %d hold %d, in a buffer of %d, want %d", tt.sent, tt.claimed, a.held, cap(a.buf), tt.held)
+		}
+		a.free()
+	}
+	var all []*arrival
+	for range 10 {
+		all = append(all, begin(16<<10, 1<<20))
+	}
+	if held := b.held.Load(); held != 4<<20+6*256<<10 {
+		t.Errorf("ten beginnings of 16 KB hold %d KB, want four whole buffers, and six of 256 KB", held>>10)
+	}
+	for _, a := range all {
+		a.free()
+	}
+	if held := b.held.Load(); held != 0 {
+		t.Errorf("%d bytes are held by nobody", held)
 	}
 }
 

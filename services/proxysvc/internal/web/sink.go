@@ -94,9 +94,15 @@ func (s *sink) Start(status int, h head.Lines) error {
 	return nil
 }
 
+// flusher is kit/serve/lean's: it writes and flushes at once.
+type flusher interface{ WriteFlush(p []byte) error }
+
 // Write implements proxy.Sink.
 func (s *sink) Write(p []byte) error {
 	s.deadline()
+	if both, ok := s.w.(flusher); ok && s.stream {
+		return both.WriteFlush(p)
+	}
 	if _, err := s.w.Write(p); err != nil {
 		return err
 	}
