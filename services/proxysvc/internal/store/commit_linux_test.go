@@ -51,6 +51,24 @@ func BenchmarkCommit(b *testing.B) {
 	}
 }
 
+// BenchmarkCount counts the 90,000 rows of ten busy seconds, of 14,000 keys, into totals.
+func BenchmarkCount(b *testing.B) {
+	l := newLoad(b, false)
+	l.whole, l.atOnce = true, 100
+	var used time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		for range 900 {
+			l.commit(b)
+		}
+		began := l.cpu(b)
+		b.StartTimer()
+		l.count(b)
+		used += l.cpu(b) - began
+	}
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N*900*l.atOnce), "db-µs/row")
+}
+
 // busy is a log that is written to.
 type busy struct {
 	db      *pgxpool.Pool
