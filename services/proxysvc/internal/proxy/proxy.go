@@ -117,7 +117,8 @@ type Upstream interface {
 }
 
 // Sink takes an answer. Start is called once, before any Write; Write passes
-// its bytes on at once. An error means that the client is gone. Stop says that
+// its bytes on at once, and before them what Start was given: of no bytes, that alone.
+// An error means that the client is gone. Stop says that
 // the request is over, also while a Write waits for the client: what is left may
 // take a moment only.
 type Sink interface {

@@ -27,6 +27,8 @@ type Pieces interface {
 	// Next returns what has come, which is valid until the next call, or waits for it.
 	// The end, and any other error, comes by itself.
 	Next() ([]byte, error)
+	// Ready says whether Next has bytes without waiting.
+	Ready() bool
 }
 
 // copied are the pieces of any other body.
@@ -48,6 +50,9 @@ func (c *copied) Next() ([]byte, error) {
 	return p, err
 }
 
+// Ready implements Pieces: nobody knows.
+func (c *copied) Ready() bool { return false }
+
 // relay passes a stream on, event by event and byte for byte, and meters it on
 // the side. The event that ends the answer is held back until the request is on
 // the ledger.
@@ -63,7 +68,13 @@ func (r *run) relay(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 	if !ok {
 		pieces = &copied{Reader: resp.Body}
 	}
-	for {
+	for begun := false; ; {
+		if !begun && !pieces.Ready() {
+			if err := sink.Write(nil); err != nil {
+				return r.abandon(ctx, err)
+			}
+			begun = true
+		}
 		p, readErr := pieces.Next()
 		s.ready = nil
 		if len(p) > 0 {
@@ -74,6 +85,7 @@ func (r *run) relay(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 			if err := sink.Write(s.ready); err != nil {
 				return r.abandon(ctx, err)
 			}
+			begun = true
 			r.alive() // a slow client is not the upstream's silence
 		}
 		if s.end != nil {
@@ -162,6 +174,9 @@ func (s *stream) events(p []byte, write func(raw []byte)) {
 // back until the next bytes come: it may be the end.
 func (r *run) blind(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
 	if err := sink.Start(resp.Status, r.header(resp, 0)); err != nil {
+		return r.abandon(ctx, err)
+	}
+	if err := sink.Write(nil); err != nil {
 		return r.abandon(ctx, err)
 	}
 	buf := make([]byte, fullRead)

@@ -229,6 +229,9 @@ func (s *sink) Start(status int, h head.Lines) error {
 // Write implements proxy.Sink. The bytes are copied: gRPC keeps them. A caller that takes
 // nothing is left waiting when the request was stopped: its stream ends with the method.
 func (s *sink) Write(p []byte) error {
+	if len(p) == 0 && strings.HasPrefix(s.contentType, "text/event-stream") {
+		return nil // there is no beginning of a stream to send by itself
+	}
 	body := &httpbody.HttpBody{ContentType: s.contentType, Data: append([]byte(nil), p...)}
 	sent := make(chan error, 1)
 	go func() { sent <- s.send(body) }()

@@ -17,6 +17,7 @@ type chunks struct {
 	// excess is what came beyond the body: little is said in many small chunks, but not
 	// in extensions of theirs.
 	excess int64
+	had    []byte // what ready has found
 	rest   []byte // of what next returned, for Read
 	err    error  // what it ended with
 	odd    bool   // a trailer came
@@ -44,7 +45,9 @@ var errChunks = errors.New("the upstream's answer has malformed chunks")
 // for it. The end and errors come by themselves.
 func (b *chunks) next() ([]byte, error) {
 	for {
-		if p := b.take(); len(p) > 0 {
+		if b.ready() {
+			p := b.had
+			b.had = nil
 			return p, nil
 		}
 		if b.err != nil {
@@ -56,6 +59,14 @@ func (b *chunks) next() ([]byte, error) {
 			b.err = err
 		}
 	}
+}
+
+// ready says whether next has something to return without waiting.
+func (b *chunks) ready() bool {
+	if len(b.had) == 0 {
+		b.had = b.take()
+	}
+	return len(b.had) > 0
 }
 
 // take returns the body's part of what has come. What stands in several chunks is moved

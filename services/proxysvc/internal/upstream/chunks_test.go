@@ -52,7 +52,14 @@ func TestChunksAreReadAsNetHTTPDoes(t *testing.T) {
 			var got []byte
 			var err error
 			if small := make([]byte, 1+r.IntN(50)); seed%2 == 0 {
-				got, err = drained(t, b.next)
+				got, err = drained(t, func() ([]byte, error) {
+					ready := r.IntN(2) == 0 && b.ready()
+					p, err := b.next()
+					if ready && len(p) == 0 {
+						t.Errorf("%.60q: nothing is ready that was, but %v", sent, err)
+					}
+					return p, err
+				})
 			} else {
 				got, err = drained(t, func() ([]byte, error) {
 					n, err := b.Read(small)

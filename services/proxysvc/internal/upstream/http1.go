@@ -190,6 +190,9 @@ type stream struct{ *answer }
 
 var _ proxy.Pieces = stream{}
 
+// Ready implements proxy.Pieces.
+func (s stream) Ready() bool { return s.end == nil && s.plain.chunks.ready() }
+
 // Next implements proxy.Pieces.
 func (s stream) Next() ([]byte, error) {
 	if s.end != nil {

@@ -88,9 +88,6 @@ func (s *sink) Start(status int, h head.Lines) error {
 		}
 		s.w.WriteHeader(status)
 	}
-	if s.stream {
-		return s.rc.Flush()
-	}
 	return nil
 }
 
