@@ -125,16 +125,33 @@ func queueWrites(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission) {
 		queueOpen(p, b.LogID, admitted)
 	}
 	queueSpent(p, b)
-	for _, progress := range b.Progress {
-		u := progress.Usage
-		p.Queue(`
-			update spend.open_requests set message_id = $2, input_tokens = $3, output_tokens = $4,
-			  cache_read_input_tokens = $5, cache_write_5m_input_tokens = $6, cache_write_1h_input_tokens = $7,
-			  web_search_requests = $8, cost_nano_usd = $9
-			where request_id = $1`,
-			progress.RequestID, clean(progress.MessageID), u.InputTokens, u.OutputTokens,
-			u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens, u.WebSearchRequests, progress.Cost)
+	queueProgress(p, b.Progress)
+}
+
+// queueProgress notes what running requests have used so far. Of a request that has told
+// twice the last word counts.
+func queueProgress(p *pipeline, told []*ledger.Progress) {
+	if len(told) == 0 {
+		return
 	}
+	c := p.columns(9)
+	met := make(map[string]bool, len(told))
+	for _, progress := range slices.Backward(told) {
+		if met[progress.RequestID] {
+			continue
+		}
+		met[progress.RequestID] = true
+		u := progress.Usage
+		c.texts(progress.RequestID, clean(progress.MessageID))
+		c.bigints(u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens, u.WebSearchRequests, int64(progress.Cost))
+	}
+	p.Queue(`
+		update spend.open_requests o set message_id = p.message_id, input_tokens = p.input, output_tokens = p.output,
+		  cache_read_input_tokens = p.cache_read, cache_write_5m_input_tokens = p.write_5m, cache_write_1h_input_tokens = p.write_1h,
+		  web_search_requests = p.searches, cost_nano_usd = p.cost
+		from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+		  p (request_id, message_id, input, output, cache_read, write_5m, write_1h, searches, cost)
+		where o.request_id = p.request_id`, c.args()...)
 }
 
 func queueOpen(p *pipeline, logID int64, admitted []*ledger.Admission) {
