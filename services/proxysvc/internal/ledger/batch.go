@@ -71,11 +71,11 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 
 // Accounts are those of the requests of the batch that may be shared, each once.
 func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
-	ids := make([]AccountID, 0, 4*(len(b.Settlements)+len(b.Admissions)))
-	met := make(map[AccountID]bool, cap(ids))
+	n := 2 * (len(b.Settlements) + len(b.Admissions)) // most limits are a key's and its team's
+	ids, met := make([]AccountID, 0, n), make(map[AccountID]bool, n)
 	add := func(of [4]AccountID) {
 		for _, id := range of {
-			if id.ID != "" && !met[id] && shared(id) {
+			if id.ID != "" && shared(id) && !met[id] {
 				met[id] = true
 				ids = append(ids, id)
 			}
