@@ -23,6 +23,7 @@ func (s *Store) lockAccounts(ctx context.Context, c *pgxpool.Conn, b *ledger.Bat
 	if len(ids) > 0 {
 		queueLock(p, ids, locked)
 	}
+	makeRoom(c.Conn(), perName*len(ids))
 	if err := p.send(ctx, c); err != nil {
 		return nil, now, err
 	}

@@ -56,7 +56,7 @@ func (s *Store) commit(ctx context.Context, c *pgxpool.Conn, b *ledger.Batch) er
 	s.queueAdvance(p, b, nil)
 	queueAccounts(p, deltas, shared)
 	queueWrites(p, b, admitted)
-	makeRoom(c.Conn(), b)
+	makeRoom(c.Conn(), perRow*(len(b.Settlements)+len(b.Admissions)))
 	if err := p.send(ctx, c); err != nil {
 		return err
 	}
@@ -74,30 +74,56 @@ func (s *Store) commitDecided(ctx context.Context, c *pgxpool.Conn, b *ledger.Ba
 	queueLocked(p, accounts)
 	queueWrites(p, b, admitted)
 	p.Queue(`commit`)
-	makeRoom(c.Conn(), b)
+	makeRoom(c.Conn(), perRow*(len(b.Settlements)+len(b.Admissions)))
 	return p.send(ctx, c)
 }
 
-// perRow is about what a settlement or an admission takes on the wire, in bytes.
-const perRow = 2 << 10
+// perRow is about what a settlement or an admission takes on the wire, in bytes, and
+// perName what the name of an account does.
+const (
+	perRow  = 2 << 10
+	perName = 256
+)
 
-// makeRoom makes room for a batch in the connection's buffer: pgx begins each with a
-// small one, and would grow it over and over.
-func makeRoom(c *pgx.Conn, b *ledger.Batch) {
-	c.PgConn().Frontend().Send(room(perRow * (len(b.Settlements) + len(b.Admissions))))
+// maxRoom is the longest buffer that a connection keeps.
+const maxRoom = 1 << 20
+
+// makeRoom has what is sent next written into a buffer that the connection keeps: pgx
+// begins with a small one, would grow it over and over, and forgets it.
+func makeRoom(c *pgx.Conn, n int) {
+	kept, ok := c.PgConn().CustomData()["room"].(*room)
+	if !ok {
+		kept = &room{}
+		c.PgConn().CustomData()["room"] = kept
+	}
+	kept.n = n
+	c.PgConn().Frontend().Send(kept)
 }
 
-// room is a message of no bytes, and makes room for so many behind it.
-type room int
+// room is a message of no bytes, and makes room for those behind it.
+type room struct {
+	n   int
+	buf []byte
+}
 
 // Frontend, Decode and Encode make it a pgproto3.FrontendMessage.
-func (room) Frontend() {}
+func (*room) Frontend() {}
 
 // Decode is never called.
-func (room) Decode([]byte) error { return nil }
+func (*room) Decode([]byte) error { return nil }
 
-// Encode appends nothing.
-func (r room) Encode(buf []byte) ([]byte, error) { return slices.Grow(buf, int(r)), nil }
+// Encode appends nothing. What is sent is written before pgx has a buffer for more; should
+// it go on with this one, that has room enough the next time.
+func (r *room) Encode(buf []byte) ([]byte, error) {
+	if cap(buf)-len(buf) >= r.n {
+		return buf, nil
+	}
+	buf = append(slices.Grow(r.buf[:0], len(buf)+r.n), buf...)
+	if cap(buf) <= maxRoom {
+		r.buf = buf
+	}
+	return buf, nil
+}
 
 // queueAdvance begins the batch, and tells the transaction's instant, unless now is nil.
 // All of its statements look rows up by their keys, and are to do so however small the
@@ -160,9 +186,10 @@ func queueOpen(p *pipeline, logID int64, admitted []*ledger.Admission) {
 		c.texts(a.RequestID, a.KeyID, a.Token, a.TeamID, a.UserID, clean(a.ModelGroup), clean(a.Model), a.ModelID, a.PriceVersion)
 		c.boolean(a.Stream)
 		c.instant(a.StartedAt)
-		c.texts(tags(a.Tags), clean(a.UserAgent))
+		c.tags(a.Tags)
+		c.texts(clean(a.UserAgent))
 		c.bigints(int64(a.Hold), a.Tokens)
-		c.texts(texts(a.Client))
+		c.facts(a.Client)
 	}
 	p.Queue(`
 		insert into spend.open_requests (log_id, request_id, key_id, token, team_id, user_id, model_group, model, model_id,
@@ -192,7 +219,8 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 		c.instant(s.StartedAt)
 		c.instant(s.FirstByteAt)
 		c.instant(s.EndedAt)
-		c.texts(tags(s.Tags), clean(s.UserAgent))
+		c.tags(s.Tags)
+		c.texts(clean(s.UserAgent))
 		c.bigints(u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWrite5mTokens, u.CacheWrite1hTokens, u.WebSearchRequests)
 		c.texts(clean(u.Speed), clean(u.InferenceGeo), clean(u.ServiceTier))
 		c.bigints(int64(s.Cost))
@@ -202,7 +230,9 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 		c.bigints(int64(s.HTTPStatus))
 		c.texts(clean(s.ErrorType))
 		c.bigints(int64(s.Retries), u.ReasoningTokens)
-		c.texts(texts(s.Client), amounts(s.Breakdown), s.Adjusts)
+		c.facts(s.Client)
+		c.amounts(s.Breakdown)
+		c.texts(s.Adjusts)
 	}
 	if ids.len() > 0 {
 		p.Queue(`delete from spend.open_requests where request_id = any($1::text[])`, ids.args()...)

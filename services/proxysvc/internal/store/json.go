@@ -1,45 +1,59 @@
 package store
 
 import (
+	"encoding/binary"
 	"strconv"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
 
-// tags is a JSON array of cleaned texts.
-func tags(t []string) string {
-	buf := []byte{'['}
-	for i, tag := range t {
-		if i > 0 {
-			buf = append(buf, ',')
+// json adds a JSON text, which write appends.
+func (c *columns) json(write func(buf []byte) []byte) {
+	col := c.value(pgtype.TextOID, 0)
+	from := len(col.data)
+	col.data = write(col.data)
+	binary.BigEndian.PutUint32(col.data[from-4:], uint32(len(col.data)-from))
+}
+
+// tags adds a JSON array of cleaned texts.
+func (c *columns) tags(t []string) {
+	c.json(func(buf []byte) []byte {
+		buf = append(buf, '[')
+		for _, tag := range t {
+			buf = quote(comma(buf), tag)
 		}
-		buf = quote(buf, tag)
-	}
-	return string(append(buf, ']'))
+		return append(buf, ']')
+	})
 }
 
-// texts is a JSON object of cleaned texts.
-func texts(m map[string]string) string {
-	buf := []byte{'{'}
-	for name, v := range m {
-		buf = quote(append(quote(comma(buf), name), ':'), v)
-	}
-	return string(append(buf, '}'))
+// facts adds a JSON object of cleaned texts.
+func (c *columns) facts(m map[string]string) {
+	c.json(func(buf []byte) []byte {
+		buf = append(buf, '{')
+		for name, v := range m {
+			buf = quote(append(quote(comma(buf), name), ':'), v)
+		}
+		return append(buf, '}')
+	})
 }
 
-// amounts is a JSON object of nano-dollars.
-func amounts(m map[string]money.NanoUSD) string {
-	buf := []byte{'{'}
-	for name, v := range m {
-		buf = strconv.AppendInt(append(quote(comma(buf), name), ':'), int64(v), 10)
-	}
-	return string(append(buf, '}'))
+// amounts adds a JSON object of nano-dollars.
+func (c *columns) amounts(m map[string]money.NanoUSD) {
+	c.json(func(buf []byte) []byte {
+		buf = append(buf, '{')
+		for name, v := range m {
+			buf = strconv.AppendInt(append(quote(comma(buf), name), ':'), int64(v), 10)
+		}
+		return append(buf, '}')
+	})
 }
 
-// comma goes before all fields but the first.
+// comma goes before all elements and fields but the first.
 func comma(buf []byte) []byte {
-	if len(buf) > 1 {
+	if last := buf[len(buf)-1]; last != '[' && last != '{' {
 		buf = append(buf, ',')
 	}
 	return buf
