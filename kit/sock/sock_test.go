@@ -81,19 +81,30 @@ func TestNothingToReadOrWrite(t *testing.T) {
 
 func TestDeadlinesEndReadsAndWrites(t *testing.T) {
 	t.Parallel()
-	a, _ := pair(t)
-	within := 100 * time.Millisecond
-	if err := a.SetReadDeadline(time.Now().Add(within)); err != nil {
+	a, b := pair(t)
+	if err := a.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := a.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Read = %d, %v", n, err)
 	}
-	if err := a.SetWriteDeadline(time.Now().Add(within)); err != nil {
+	type result struct {
+		n   int
+		err error
+	}
+	written := make(chan result, 1)
+	go func() {
+		n, err := a.Write(make([]byte, 64<<20))
+		written <- result{n, err}
+	}()
+	if _, err := b.Read(make([]byte, 1)); err != nil { // it has begun
 		t.Fatal(err)
 	}
-	if n, err := a.Write(make([]byte, 64<<20)); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("Write = %d, %v, want what was taken and the deadline", n, err)
+	if err := a.SetWriteDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if w := <-written; w.n == 0 || !errors.Is(w.err, os.ErrDeadlineExceeded) {
+		t.Errorf("Write = %d, %v, want what was taken and the deadline", w.n, w.err)
 	}
 }
 
