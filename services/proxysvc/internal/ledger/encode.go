@@ -50,14 +50,14 @@ func (r *Request) append(buf []byte) []byte {
 	if len(r.Tags) > 0 {
 		buf = append(field(buf, "Tags"), '[')
 		for _, tag := range r.Tags {
-			buf = AppendQuoted(comma(buf), tag)
+			buf = AppendQuoted(AppendComma(buf), tag)
 		}
 		buf = append(buf, ']')
 	}
 	if len(r.Client) > 0 {
 		buf = append(field(buf, "Client"), '{')
 		for name, v := range r.Client {
-			buf = AppendQuoted(append(AppendQuoted(comma(buf), name), ':'), v)
+			buf = AppendQuoted(append(AppendQuoted(AppendComma(buf), name), ':'), v)
 		}
 		buf = append(buf, '}')
 	}
@@ -81,11 +81,11 @@ func integer(buf []byte, name string, v int64) []byte {
 
 // field appends what stands before a field's value. Its name needs no escape.
 func field(buf []byte, name string) []byte {
-	return append(append(append(comma(buf), '"'), name...), '"', ':')
+	return append(append(append(AppendComma(buf), '"'), name...), '"', ':')
 }
 
-// comma appends what stands before all fields and elements but the first.
-func comma(buf []byte) []byte {
+// AppendComma appends what stands before all fields and elements but the first.
+func AppendComma(buf []byte) []byte {
 	if last := buf[len(buf)-1]; last != '{' && last != '[' {
 		buf = append(buf, ',')
 	}

@@ -39,8 +39,7 @@ const (
 	KindModel = "model"
 	KindTag   = "tag"
 	// Shared rows of a key's and a team's single models exist only where those
-	// have limits of their own. Totals are kept of
-	// every team's models.
+	// have limits of their own. Totals are kept of every team's models.
 	KindKeyModel  = "key_model"
 	KindTeamModel = "team_model"
 )

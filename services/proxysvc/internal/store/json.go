@@ -23,7 +23,7 @@ func (c *columns) tags(t []string) {
 	c.json(func(buf []byte) []byte {
 		buf = append(buf, '[')
 		for _, tag := range t {
-			buf = quote(comma(buf), tag)
+			buf = quote(ledger.AppendComma(buf), tag)
 		}
 		return append(buf, ']')
 	})
@@ -34,7 +34,7 @@ func (c *columns) facts(m map[string]string) {
 	c.json(func(buf []byte) []byte {
 		buf = append(buf, '{')
 		for name, v := range m {
-			buf = quote(append(quote(comma(buf), name), ':'), v)
+			buf = quote(append(quote(ledger.AppendComma(buf), name), ':'), v)
 		}
 		return append(buf, '}')
 	})
@@ -45,18 +45,10 @@ func (c *columns) amounts(m map[string]money.NanoUSD) {
 	c.json(func(buf []byte) []byte {
 		buf = append(buf, '{')
 		for name, v := range m {
-			buf = strconv.AppendInt(append(quote(comma(buf), name), ':'), int64(v), 10)
+			buf = strconv.AppendInt(append(quote(ledger.AppendComma(buf), name), ':'), int64(v), 10)
 		}
 		return append(buf, '}')
 	})
-}
-
-// comma goes before all elements and fields but the first.
-func comma(buf []byte) []byte {
-	if last := buf[len(buf)-1]; last != '[' && last != '{' {
-		buf = append(buf, ',')
-	}
-	return buf
 }
 
 // quote appends a text, cleaned, as a JSON string.
