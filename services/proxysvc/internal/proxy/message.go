@@ -239,7 +239,6 @@ func (r *run) failed(ctx context.Context, resp *UpstreamResponse, sink Sink) err
 // whole passes on an answer that is not streamed, once it is on the ledger.
 func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) error {
 	buf := wholes.Get().(*[]byte)
-	defer wholes.Put(buf) // what is read of it, and the sink, keep nothing
 	body, err := readWhole(resp, maxAnswer, *buf)
 	if cap(body) <= keptWhole {
 		*buf = body
@@ -257,7 +256,11 @@ func (r *run) whole(ctx context.Context, resp *UpstreamResponse, sink Sink) erro
 		return err
 	}
 	h := append(r.header(resp, r.result.Cost), head.Line{Name: "X-Litellm-Response-Cost", Value: r.result.Cost.String()})
-	return reply(sink, resp.Status, h, body)
+	if err := reply(sink, resp.Status, h, body); err != nil {
+		return err // the buffer is not used again: a server may be at a write that it gave up
+	}
+	wholes.Put(buf)
+	return nil
 }
 
 // wholes are buffers of whole answers that nobody has. Larger ones than keptWhole are

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/proliferate-ai/llm-proxy/kit/head"
 )
 
 // TestAWholeAnswerIsReadToItsEnd reads into a buffer that another answer has left.
@@ -45,5 +47,41 @@ func TestAWholeAnswerIsReadToItsEnd(t *testing.T) {
 				break // it can be read once
 			}
 		}
+	}
+}
+
+// gone is a client that has gone, or takes what it gets.
+type gone struct {
+	err error
+	got []byte // not copied
+}
+
+func (*gone) Start(int, head.Lines) error { return nil }
+func (*gone) Stop()                       {}
+func (g *gone) Write(p []byte) error {
+	g.got = p
+	return g.err
+}
+
+// TestAnAnswerThatWasNotTakenKeepsItsBuffer looks for it among those that are used again.
+// No other test runs meanwhile.
+func TestAnAnswerThatWasNotTakenKeepsItsBuffer(t *testing.T) {
+	svc := hotService(t)
+	left := func(err error) (again bool) {
+		for range 20 {
+			sink := &gone{err: err}
+			if got := svc.CreateMessage(t.Context(), hotCall(hotBody(2<<10, false)), sink); !errors.Is(got, err) || len(sink.got) == 0 {
+				t.Fatalf("%d bytes, %v", len(sink.got), got)
+			}
+			buf := *wholes.Get().(*[]byte)
+			again = again || cap(buf) > 0 && &buf[:1][0] == &sink.got[0]
+		}
+		return again
+	}
+	if left(errors.New("the client has gone")) {
+		t.Error("a buffer is used again that its server may still read")
+	}
+	if !left(nil) {
+		t.Error("no buffer is used again")
 	}
 }
