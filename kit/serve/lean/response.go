@@ -349,6 +349,7 @@ func (w *response) endHead(o *output, p []byte) {
 // connection can carry another request.
 func (w *response) finish() bool {
 	w.over = true
+	w.body.Close()
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -366,7 +367,6 @@ func (w *response) finish() bool {
 	if !again && w.err == nil && !w.body.drain() && w.body.shut() {
 		w.c.linger()
 	}
-	w.body.shut()
 	return again && !w.c.srv.draining.Load()
 }
 
