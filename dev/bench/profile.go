@@ -92,8 +92,8 @@ func (s *stand) statements(ctx context.Context, sc scenario, t *target, file str
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d rows\n", after.seq-before.seq)
 	for _, query := range []string{`
-		select format('%8s calls  %10s ms  %8s rows  %10s bytes of WAL  %10s blocks  %s', calls, round(total_exec_time::numeric, 1), rows, wal_bytes,
-		  shared_blks_hit + shared_blks_read, regexp_replace(left(query, 110), '\s+', ' ', 'g'))
+		select format('%8s calls  %10s ms  %8s rows  %10s bytes of WAL  %10s blocks, %8s read  %s', calls, round(total_exec_time::numeric, 1), rows, wal_bytes,
+		  shared_blks_hit + shared_blks_read, shared_blks_read, regexp_replace(left(query, 110), '\s+', ' ', 'g'))
 		from pg_stat_statements order by total_exec_time desc limit 20`, `
 		select format('%-30s %8s scans from end to end, of %10s rows; %8s rows inserted, %8s updated (%s hot), %8s deleted, %6s dead',
 		  relname, seq_scan, seq_tup_read, n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del, n_dead_tup)

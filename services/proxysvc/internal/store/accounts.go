@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
 
@@ -18,13 +18,12 @@ func (s *Store) lockAccounts(ctx context.Context, c *pgxpool.Conn, b *ledger.Bat
 	locked := make([]*ledger.Account, len(ids)) // nil: it has no shared row
 	var now time.Time
 	p := &pipeline{}
-	p.Queue(`begin`)
+	p.queue(`begin`, nil)
 	s.queueAdvance(p, b, &now)
 	if len(ids) > 0 {
 		queueLock(p, ids, locked)
 	}
-	makeRoom(c.Conn(), perName*len(ids))
-	if err := p.send(ctx, c); err != nil {
+	if err := p.send(ctx, c.Conn()); err != nil {
 		return nil, now, err
 	}
 	accounts := make(map[ledger.AccountID]*ledger.Account, len(ids))
@@ -45,38 +44,24 @@ func queueLock(p *pipeline, ids []ledger.AccountID, locked []*ledger.Account) {
 		names.texts(id.Kind, clean(id.Name()))
 	}
 	args := names.args()
-	p.Queue(`
+	p.queue(`
 		select w.n, a.spent_nano_usd, a.held_nano_usd, a.open_requests, a.held_tokens, a.minute, a.minute_requests, a.minute_tokens
 		from spend.accounts a join unnest($1::text[], $2::text[]) with ordinality w (kind, id, n) on a.kind = w.kind and a.id = w.id
-		order by a.kind, a.id for update of a`, args...).Query(func(rows pgx.Rows) error { return scanAccounts(rows, locked) })
-	p.Queue(`
+		order by a.kind, a.id for update of a`, func(r row) {
+		locked[r.bigint(0)-1] = &ledger.Account{
+			Spent: money.NanoUSD(r.bigint(1)), Held: money.NanoUSD(r.bigint(2)), Open: r.bigint(3), HeldTokens: r.bigint(4),
+			Minute: r.instant(5), MinuteRequests: r.bigint(6), MinuteTokens: r.bigint(7),
+		}
+	}, args...)
+	p.queue(`
 		select a.n, w.duration, case when w.resets_at > now() then w.spent_nano_usd else 0 end,
 		  case when w.resets_at > now() then w.resets_at else spend.window_end(w.duration, now()) end
 		from spend.windows w join unnest($1::text[], $2::text[]) with ordinality a (kind, id, n) on w.kind = a.kind and w.id = a.id`,
-		args...).Query(func(rows pgx.Rows) error { return scanWindows(rows, locked) })
-}
-
-func scanAccounts(rows pgx.Rows, locked []*ledger.Account) error {
-	var n int
-	var a ledger.Account
-	_, err := pgx.ForEachRow(rows, []any{&n, &a.Spent, &a.Held, &a.Open, &a.HeldTokens, &a.Minute, &a.MinuteRequests, &a.MinuteTokens}, func() error {
-		copied := a
-		locked[n-1] = &copied
-		return nil
-	})
-	return err
-}
-
-func scanWindows(rows pgx.Rows, locked []*ledger.Account) error {
-	var n int
-	var w ledger.Window
-	_, err := pgx.ForEachRow(rows, []any{&n, &w.Name, &w.Spent, &w.ResetsAt}, func() error {
-		if a := locked[n-1]; a != nil {
-			a.Windows = append(a.Windows, w)
-		}
-		return nil
-	})
-	return err
+		func(r row) {
+			if a := locked[r.bigint(0)-1]; a != nil {
+				a.Windows = append(a.Windows, ledger.Window{Name: r.text(1), Spent: money.NanoUSD(r.bigint(2)), ResetsAt: r.instant(3)})
+			}
+		}, args...)
 }
 
 // change are the arguments of the statements that change accounts.
@@ -113,18 +98,13 @@ func queueAccounts(p *pipeline, deltas map[ledger.AccountID]ledger.Delta, shared
 		c.delta(id, d)
 		ids = append(ids, id)
 	}
-	p.Queue(`
+	p.queue(`
 		with locked as (
 		  select c.* from spend.accounts a join `+change+` on a.kind = c.kind and a.id = c.id
 		  order by a.kind, a.id for update of a),`+changed+`
-		select n from locked`, c.args()...).Query(func(rows pgx.Rows) error {
-		var n int
-		_, err := pgx.ForEachRow(rows, []any{&n}, func() error {
-			shared[ids[n-1]] = true
-			return nil
-		})
-		return err
-	})
+		select n from locked`, func(r row) {
+		shared[ids[r.bigint(0)-1]] = true
+	}, c.args()...)
 }
 
 // queueLocked changes locked accounts by what the batch changed in them.
@@ -136,12 +116,12 @@ func queueLocked(p *pipeline, accounts map[ledger.AccountID]*ledger.Account) {
 		}
 	}
 	if c.len() > 0 {
-		p.Queue(`with locked as (select * from `+change+`),`+changed+` select`, c.args()...)
+		p.queue(`with locked as (select * from `+change+`),`+changed+` select 1`, nil, c.args()...)
 	}
 }
 
 // delta adds a row of the arguments of a change.
-func (c *columns) delta(id ledger.AccountID, d ledger.Delta) {
-	c.texts(id.Kind, clean(id.Name()))
-	c.bigints(int64(d.Spent), int64(d.Held), d.Open, d.HeldTokens, d.Requests, d.Tokens)
+func (v *values) delta(id ledger.AccountID, d ledger.Delta) {
+	v.texts(id.Kind, clean(id.Name()))
+	v.bigints(int64(d.Spent), int64(d.Held), d.Open, d.HeldTokens, d.Requests, d.Tokens)
 }

@@ -192,10 +192,9 @@ func comesLate(t *testing.T, db *pgxpool.Pool, dir, from, by string, of ...ledge
 		}
 		return []bool{true}
 	})
-	takeColumns(late.Conn().TypeMap())
 	p := &pipeline{}
 	queueSpend(p, batch)
-	if err := p.send(t.Context(), late); err != nil {
+	if err := p.send(t.Context(), late.Conn()); err != nil {
 		t.Fatal(err)
 	}
 	if err := late.Commit(t.Context()); err != nil {

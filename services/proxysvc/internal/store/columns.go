@@ -1,23 +1,22 @@
 package store
 
 import (
-	"context"
 	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// columns are the rows of one statement, as an array a column. Values are encoded as
-// they come, in Postgres's binary form: to have pgx do it by reflection costs as much
-// as all the rest of a batch. Values go to the columns in turn, so that a row is added
-// by adding its values in their order.
-type columns struct {
-	all  []column
-	next int // column
+// values are the rows of one statement, encoded in Postgres's binary form as they come: as
+// an array a column, or one row behind the other, as COPY takes them. Values go to the
+// columns in turn, so that a row is added by adding its values in their order.
+type values struct {
+	all   []column
+	width int  // values of a row
+	next  int  // value of the row
+	copy  bool // all are in one column
 }
 
 // column is a one-dimensional array of a type.
@@ -26,94 +25,83 @@ type column struct {
 	n       int
 	null    bool // one is
 	data    []byte
-	after   int // bytes that the columns behind it take
 }
 
-// arrayHeader is how long an array is without its elements.
-const arrayHeader = 20
+var spare = sync.Pool{New: func() any { return new(values) }}
 
-// pipeline is a batch of statements, whose columns are used again when it was sent.
-type pipeline struct {
-	pgx.Batch
-	used []*columns
-}
+// columns makes n columns for one statement.
+func (p *pipeline) columns(n int) *values { return p.take(n, n, false) }
 
-var spare = sync.Pool{New: func() any { return new(columns) }}
+// rows makes rows of n values for a COPY.
+func (p *pipeline) rows(n int) *values { return p.take(1, n, true) }
 
-// columns makes columns of one statement.
-func (p *pipeline) columns(n int) *columns {
-	c := spare.Get().(*columns)
-	c.all, c.next = slices.Grow(c.all[:0], n)[:n], 0
-	for i := range c.all {
-		col := &c.all[i]
-		*col = column{data: col.data[:0]}
+func (p *pipeline) take(columns, width int, isCopy bool) *values {
+	v := spare.Get().(*values)
+	v.all, v.width, v.next, v.copy = slices.Grow(v.all[:0], columns)[:columns], width, 0, isCopy
+	for i := range v.all {
+		c := &v.all[i]
+		*c = column{data: c.data[:0]}
 	}
-	p.used = append(p.used, c)
-	return c
-}
-
-// send sends the statements, and returns when they are done.
-func (p *pipeline) send(ctx context.Context, to interface {
-	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-},
-) error {
-	err := to.SendBatch(ctx, &p.Batch).Close()
-	for _, c := range p.used {
-		spare.Put(c)
-	}
-	p.used = nil
-	return err
+	p.used = append(p.used, v)
+	return v
 }
 
 // len is how many rows were begun.
-func (c *columns) len() int { return c.all[0].n }
+func (v *values) len() int { return v.all[0].n }
 
-// args are the arrays as arguments of a statement.
-func (c *columns) args(first ...any) []any {
-	args := slices.Grow(first, len(c.all))
-	for i := range c.all {
-		args = append(args, &c.all[i])
-	}
-	after := 0
-	for i := range slices.Backward(c.all) {
-		c.all[i].after = after
-		after += arrayHeader + len(c.all[i].data)
+// args are the columns as arguments of a statement.
+func (v *values) args(first ...any) []any {
+	args := slices.Grow(first, len(v.all))
+	for i := range v.all {
+		args = append(args, &v.all[i])
 	}
 	return args
 }
 
 // value begins the next value, of a type and a length; -1: null.
-func (c *columns) value(element uint32, length int) *column {
-	col := &c.all[c.next]
-	if c.next++; c.next == len(c.all) {
-		c.next = 0
+func (v *values) value(element uint32, length int) *column {
+	c := &v.all[0]
+	switch {
+	case !v.copy:
+		c = &v.all[v.next]
+		c.element = element
+		c.n++
+	case v.next == 0:
+		c.n++
+		c.data = binary.BigEndian.AppendUint16(c.data, uint16(v.width))
 	}
-	col.element = element
-	col.n++
-	col.data = binary.BigEndian.AppendUint32(col.data, uint32(length))
-	return col
+	if v.next++; v.next == v.width {
+		v.next = 0
+	}
+	c.data = binary.BigEndian.AppendUint32(c.data, uint32(length))
+	return c
 }
 
-func (c *columns) texts(values ...string) {
-	for _, v := range values {
-		col := c.value(pgtype.TextOID, len(v))
-		col.data = append(col.data, v...)
+func (v *values) texts(texts ...string) {
+	for _, t := range texts {
+		c := v.value(pgtype.TextOID, len(t))
+		c.data = append(c.data, t...)
 	}
 }
 
-func (c *columns) bigints(values ...int64) {
-	for _, v := range values {
-		col := c.value(pgtype.Int8OID, 8)
-		col.data = binary.BigEndian.AppendUint64(col.data, uint64(v))
+func (v *values) bigints(ints ...int64) {
+	for _, n := range ints {
+		c := v.value(pgtype.Int8OID, 8)
+		c.data = binary.BigEndian.AppendUint64(c.data, uint64(n))
 	}
 }
 
-func (c *columns) boolean(v bool) {
-	col := c.value(pgtype.BoolOID, 1)
-	if v {
-		col.data = append(col.data, 1)
+func (v *values) integer(n int32) {
+	c := v.value(pgtype.Int4OID, 4)
+	c.data = binary.BigEndian.AppendUint32(c.data, uint32(n))
+}
+
+func (v *values) boolean(b bool) {
+	c := v.value(pgtype.BoolOID, 1)
+	if b {
+		c.data = append(c.data, 1)
 	} else {
-		col.data = append(col.data, 0)
+		c.data = append(c.data, 0)
 	}
 }
 
@@ -121,20 +109,20 @@ func (c *columns) boolean(v bool) {
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // instant adds a timestamptz; the zero time is null.
-func (c *columns) instant(t time.Time) {
+func (v *values) instant(t time.Time) {
 	if t.IsZero() {
-		c.value(pgtype.TimestamptzOID, -1).null = true
+		v.value(pgtype.TimestamptzOID, -1).null = true
 		return
 	}
-	col := c.value(pgtype.TimestamptzOID, 8)
+	c := v.value(pgtype.TimestamptzOID, 8)
 	micros := t.Unix()*1e6 + int64(t.Nanosecond())/1e3 - epoch.UnixMicro()
-	col.data = binary.BigEndian.AppendUint64(col.data, uint64(micros))
+	c.data = binary.BigEndian.AppendUint64(c.data, uint64(micros))
 }
 
 // date adds a day.
-func (c *columns) date(d date) {
-	col := c.value(pgtype.DateOID, 4)
-	col.data = binary.BigEndian.AppendUint32(col.data, uint32(d))
+func (v *values) date(d date) {
+	c := v.value(pgtype.DateOID, 4)
+	c.data = binary.BigEndian.AppendUint32(c.data, uint32(d))
 }
 
 // date is a day, counted from Postgres's epoch.
@@ -150,23 +138,8 @@ func day(t time.Time) date {
 	return date(days)
 }
 
-// columnCodec lets columns pass as they are, and leaves the rest to pgx.
-type columnCodec struct{ pgtype.Codec }
-
-// PlanEncode makes columnCodec a pgtype.Codec.
-func (c columnCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	if _, ok := value.(*column); ok && format == pgtype.BinaryFormatCode {
-		return asIs{}
-	}
-	return c.Codec.PlanEncode(m, oid, format, value)
-}
-
-type asIs struct{}
-
-// Encode appends what Postgres's array_recv reads.
-func (asIs) Encode(value any, buf []byte) ([]byte, error) {
-	c := value.(*column)
-	buf = slices.Grow(buf, arrayHeader+len(c.data)+c.after) // once for all columns of a statement
+// append appends the column as Postgres's array_recv reads it.
+func (c *column) append(buf []byte) []byte {
 	nulls := uint32(0)
 	if c.null {
 		nulls = 1
@@ -174,19 +147,11 @@ func (asIs) Encode(value any, buf []byte) ([]byte, error) {
 	for _, field := range []uint32{1, nulls, c.element, uint32(c.n), 1} {
 		buf = binary.BigEndian.AppendUint32(buf, field)
 	}
-	return append(buf, c.data...), nil
+	return append(buf, c.data...)
 }
 
-// takeColumns makes a session take columns as arguments, if it does not yet.
-func takeColumns(m *pgtype.Map) {
-	if t, ok := m.TypeForOID(pgtype.TextArrayOID); ok {
-		if _, done := t.Codec.(columnCodec); done {
-			return
-		}
-	}
-	for _, oid := range []uint32{pgtype.TextArrayOID, pgtype.Int8ArrayOID, pgtype.BoolArrayOID, pgtype.TimestamptzArrayOID, pgtype.DateArrayOID} {
-		if t, ok := m.TypeForOID(oid); ok {
-			m.RegisterType(&pgtype.Type{Name: t.Name, OID: oid, Codec: columnCodec{t.Codec}})
-		}
-	}
+// appendCopy appends the rows as a COPY in binary form reads them.
+func (v *values) appendCopy(buf []byte) []byte {
+	buf = append(buf, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)
+	return append(append(buf, v.all[0].data...), 0xff, 0xff)
 }

@@ -129,10 +129,9 @@ func TestAnIntentWaitsForTheLastBatchOfItsProcess(t *testing.T) {
 		}
 		return []bool{true}
 	})
-	takeColumns(late.Conn().TypeMap())
 	p := &pipeline{}
 	queueOpen(p, logID, []*ledger.Admission{{Request: r, Hold: 100, Tokens: 10}})
-	if err := p.send(t.Context(), late); err != nil {
+	if err := p.send(t.Context(), late.Conn()); err != nil {
 		t.Fatal(err)
 	}
 	if err := late.Commit(t.Context()); err != nil {

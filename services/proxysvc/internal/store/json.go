@@ -10,17 +10,20 @@ import (
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
 
-// json adds a JSON text, which write appends.
-func (c *columns) json(write func(buf []byte) []byte) {
-	col := c.value(pgtype.TextOID, 0)
-	from := len(col.data)
-	col.data = write(col.data)
-	binary.BigEndian.PutUint32(col.data[from-4:], uint32(len(col.data)-from))
+// jsonbVersion begins the binary form of a jsonb, which is its text.
+const jsonbVersion = 1
+
+// json adds a jsonb, whose text write appends.
+func (v *values) json(write func(buf []byte) []byte) {
+	c := v.value(pgtype.JSONBOID, 0)
+	from := len(c.data)
+	c.data = write(append(c.data, jsonbVersion))
+	binary.BigEndian.PutUint32(c.data[from-4:], uint32(len(c.data)-from))
 }
 
 // tags adds a JSON array of cleaned texts.
-func (c *columns) tags(t []string) {
-	c.json(func(buf []byte) []byte {
+func (v *values) tags(t []string) {
+	v.json(func(buf []byte) []byte {
 		buf = append(buf, '[')
 		for _, tag := range t {
 			buf = quote(ledger.AppendComma(buf), tag)
@@ -30,22 +33,22 @@ func (c *columns) tags(t []string) {
 }
 
 // facts adds a JSON object of cleaned texts.
-func (c *columns) facts(m map[string]string) {
-	c.json(func(buf []byte) []byte {
+func (v *values) facts(m map[string]string) {
+	v.json(func(buf []byte) []byte {
 		buf = append(buf, '{')
-		for name, v := range m {
-			buf = quote(append(quote(ledger.AppendComma(buf), name), ':'), v)
+		for name, value := range m {
+			buf = quote(append(quote(ledger.AppendComma(buf), name), ':'), value)
 		}
 		return append(buf, '}')
 	})
 }
 
 // amounts adds a JSON object of nano-dollars.
-func (c *columns) amounts(m map[string]money.NanoUSD) {
-	c.json(func(buf []byte) []byte {
+func (v *values) amounts(m map[string]money.NanoUSD) {
+	v.json(func(buf []byte) []byte {
 		buf = append(buf, '{')
-		for name, v := range m {
-			buf = strconv.AppendInt(append(quote(ledger.AppendComma(buf), name), ':'), int64(v), 10)
+		for name, value := range m {
+			buf = strconv.AppendInt(append(quote(ledger.AppendComma(buf), name), ':'), int64(value), 10)
 		}
 		return append(buf, '}')
 	})

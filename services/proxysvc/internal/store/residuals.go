@@ -32,16 +32,16 @@ func queueResiduals(p *pipeline, b *ledger.Batch) {
 		}
 	}
 	if c.len() > 0 {
-		p.Queue(`
+		p.queue(`
 			insert into spend.residuals (request_id, key_id, team_id, model_group, held_nano_usd, until)
 			select r.*, now() + $1 from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) r (request_id, key_id, team_id, model_group, held)
 			where exists (select from spend.accounts a
 			  where a.kind in ('key', 'team', 'key_model', 'team_model') and a.id in (r.key_id, r.team_id,
 			    r.key_id || E'\n' || spend.bare_model(r.model_group), r.team_id || E'\n' || spend.bare_model(r.model_group))
 			  and spend.is_of(a.kind, a.id, r.key_id, r.team_id, r.model_group))
-			on conflict do nothing`, c.args(b.KeepFor)...)
+			on conflict do nothing`, nil, c.args(b.KeepFor)...)
 	}
 	if len(corrected) > 0 {
-		p.Queue(`select spend.free_residuals($1)`, corrected)
+		p.queue(`select spend.free_residuals($1)`, nil, corrected)
 	}
 }

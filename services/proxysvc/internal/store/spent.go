@@ -1,8 +1,6 @@
 package store
 
 import (
-	"github.com/jackc/pgx/v5"
-
 	"github.com/proliferate-ai/llm-proxy/kit/money"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 )
@@ -18,19 +16,13 @@ func queueSpent(p *pipeline, b *ledger.Batch) {
 	ids := p.columns(1)
 	ids.texts(b.Ask...)
 	b.Spent = make(map[string]money.NanoUSD, len(b.Ask))
-	p.Queue(`
+	p.queue(`
 		select id, (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.account_totals t where t.kind = 'key' and t.id = asked.id)
 		  + (select coalesce(sum(cost_nano_usd), 0)::bigint from spend.counted c, lateral (
 		       select r.cost_nano_usd from spend.spend_logs r
 		       where r.key_id = asked.id and r.ended_at > greatest(c.counted_at - interval '10 s', now() - interval '2 min')
 		         and r.log_id + 0 = c.log_id and r.seq + 0 > c.seq and r.day between current_date - 1 and current_date offset 0) r)
-		from unnest($1::text[]) asked (id)`, ids.args()...).Query(func(rows pgx.Rows) error {
-		var id string
-		var spent money.NanoUSD
-		_, err := pgx.ForEachRow(rows, []any{&id, &spent}, func() error {
-			b.Spent[id] = spent
-			return nil
-		})
-		return err
-	})
+		from unnest($1::text[]) asked (id)`, func(r row) {
+		b.Spent[r.text(0)] = money.NanoUSD(r.bigint(1))
+	}, ids.args()...)
 }

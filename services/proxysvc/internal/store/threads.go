@@ -50,8 +50,8 @@ func queueThreads(p *pipeline, b *ledger.Batch) {
 	if c.len() == 0 {
 		return
 	}
-	p.Queue(`
+	p.queue(`
 		insert into spend.threads (message_id, owner, model_id, tokens)
 		select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
-		on conflict (message_id) do nothing`, c.args()...)
+		on conflict (message_id) do nothing`, nil, c.args()...)
 }
