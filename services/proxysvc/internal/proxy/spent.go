@@ -9,8 +9,8 @@ import (
 
 // spent knows what keys without limits have spent, to say it to their clients.
 // Of a key with limits the ledger says so itself, exactly; here, what other
-// replicas spend shows up within half a minute: the ledger is asked again with an
-// admission of the key. LiteLLM keeps what it knows of a key for a minute.
+// replicas spend shows up within a minute: the ledger is asked again with an
+// admission of the key. LiteLLM keeps what it knows of a key as long.
 type spent struct {
 	now func() time.Time
 
@@ -24,7 +24,7 @@ type spentKey struct {
 }
 
 const (
-	spentFresh = 30 * time.Second
+	spentFresh = time.Minute
 	maxSpent   = 100_000
 )
 

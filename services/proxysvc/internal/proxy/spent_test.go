@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestWhatAKeyHasSpentIsAskedForEveryHalfMinute(t *testing.T) {
+func TestWhatAKeyHasSpentIsAskedForEveryMinute(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	s := &spent{now: func() time.Time { return now }, keys: map[string]spentKey{}}
@@ -19,7 +19,7 @@ func TestWhatAKeyHasSpentIsAskedForEveryHalfMinute(t *testing.T) {
 	if amount, known := s.of("k", now); !known || amount != 111 {
 		t.Errorf("%d, known %t, want what was told and the request since", amount, known)
 	}
-	if _, known := s.of("k", now.Add(time.Nanosecond)); known || spentFresh != 30*time.Second {
+	if _, known := s.of("k", now.Add(time.Nanosecond)); known || spentFresh != time.Minute {
 		t.Errorf("it is known still after %s", spentFresh)
 	}
 	if _, known := s.of("other", now); known {
