@@ -26,6 +26,9 @@ type Settings struct {
 	// written with: progress, and the admission of a request whose upstream has not
 	// answered. The heartbeat takes it along too.
 	Company time.Duration
+	// Gather is for how long the writer waits for more to write when its last transaction
+	// wrote much: more comes soon then, and one transaction for all costs less.
+	Gather time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
 	// AbandonedHold is for how long the rest of a hold stays after a replica was
@@ -71,6 +74,9 @@ type Journal interface {
 // long and a refused statement repeats little.
 const maxBatch = 100
 
+// muchAtOnce is from how many items on a transaction wrote much.
+const muchAtOnce = 12
+
 // Observer is told what the writer does, for logs and metrics.
 type Observer interface {
 	// Committed is called after each transaction with its size.
@@ -81,8 +87,8 @@ type Observer interface {
 }
 
 // Writer is the only writer of this process's log. It commits whatever queued
-// up while its last transaction ran as one (natural group commit: no timers, no
-// waiting for company).
+// up while its last transaction ran as one (natural group commit), and a little later
+// where that is much.
 type Writer struct {
 	store   Store
 	journal Journal
@@ -90,7 +96,8 @@ type Writer struct {
 	seen    Observer
 	queue   chan item
 
-	log Open
+	log  Open
+	busy bool // the last transaction wrote much
 	// idle is what waits for company, until due, and then is all written; hurry says that
 	// somebody waits for a part of it now.
 	idle  []item
@@ -200,6 +207,9 @@ func (w *Writer) Run(ctx context.Context) error {
 		beats := false
 		select {
 		case it := <-w.queue:
+			if w.busy {
+				pause(ctx, w.set.Gather)
+			}
 			if first := w.gather([]item{it}); w.defers(first) {
 				continue
 			}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
+	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledgertest"
 )
 
 // alone is a replica that writes nothing which nobody waits for, unless something else is
@@ -151,4 +154,51 @@ func TestWhatWaitedForCompanyEndsWhilePostgresIsAway(t *testing.T) {
 	}
 	w.stop()
 	auditClean(t, w.store)
+}
+
+// noted notes how much each batch is.
+type noted struct {
+	ledger.Store
+	sizes chan int
+}
+
+// Commit implements ledger.Store.
+func (n noted) Commit(ctx context.Context, b *ledger.Batch) error {
+	err := n.Store.Commit(ctx, b)
+	if size := len(b.Admissions) + len(b.Settlements); size > 0 {
+		n.sizes <- size
+	}
+	return err
+}
+
+// TestABusyWriterWaitsALittleForMore has requests come one by one behind a batch that was
+// large: they are one batch. It waits long here, so that all have come for certain.
+func TestABusyWriterWaitsALittleForMore(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	set := settings
+	set.Heartbeat, set.Company, set.Gather = time.Hour, time.Second, 3*time.Second
+	sizes := make(chan int, 100)
+	w := startReplicaOn(t, &ledgertest.Cable{Store: noted{New(db), sizes}}, New(db), t.TempDir(), set)
+	<-w.Ready()
+	const much = 20
+	for range much {
+		w.begin(t) // and nobody waits for it
+	}
+	if n := <-sizes; n != much {
+		t.Fatalf("a batch of %d", n)
+	}
+	var wg sync.WaitGroup
+	for range much {
+		wg.Go(func() {
+			if _, err := w.Admit(t.Context(), &ledger.Admission{Request: request("k", "team"), Hold: 1}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := <-sizes; n != much {
+		t.Errorf("a batch of %d, then %d more", n, len(sizes))
+	}
+	w.kill()
 }

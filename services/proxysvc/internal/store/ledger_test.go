@@ -28,7 +28,7 @@ func (o observer) Trouble(what string, err error)    { o.t.Logf("%s: %s", what, 
 
 var settings = ledger.Settings{
 	Instance: "test", Heartbeat: 20 * time.Millisecond, Silence: time.Minute,
-	Retry: 5 * time.Millisecond, AdmitTimeout: 20 * time.Second,
+	Gather: time.Millisecond, Retry: 5 * time.Millisecond, AdmitTimeout: 20 * time.Second,
 }
 
 // startWriter runs a writer and returns it with a function that ends it as a

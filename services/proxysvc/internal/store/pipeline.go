@@ -78,7 +78,7 @@ func (p *pipeline) send(ctx context.Context, c *pgx.Conn) error {
 		return nil
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); !ok || isStale(e) {
-		c.Close(ctx) //nolint:gosec // it is of no more use
+		c.Close(ctx) // it is of no more use
 	}
 	return err
 }
