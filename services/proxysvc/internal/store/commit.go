@@ -138,21 +138,24 @@ func queueProgress(p *pipeline, told []*ledger.Progress) {
 }
 
 func queueOpen(p *pipeline, logID int64, admitted []*ledger.Admission) {
-	r := p.rows(17)
+	c := p.columns(16)
 	for _, a := range admitted {
-		r.bigints(logID)
-		r.texts(a.RequestID, a.KeyID, a.Token, a.TeamID, a.UserID, clean(a.ModelGroup), clean(a.Model), a.ModelID, a.PriceVersion)
-		r.boolean(a.Stream)
-		r.instant(a.StartedAt)
-		r.tags(a.Tags)
-		r.texts(clean(a.UserAgent))
-		r.bigints(int64(a.Hold), a.Tokens)
-		r.facts(a.Client)
+		c.texts(a.RequestID, a.KeyID, a.Token, a.TeamID, a.UserID, clean(a.ModelGroup), clean(a.Model), a.ModelID, a.PriceVersion)
+		c.boolean(a.Stream)
+		c.instant(a.StartedAt)
+		c.tags(a.Tags)
+		c.texts(clean(a.UserAgent))
+		c.bigints(int64(a.Hold), a.Tokens)
+		c.facts(a.Client)
 	}
-	p.copy(`
-		copy spend.open_requests (log_id, request_id, key_id, token, team_id, user_id, model_group, model, model_id,
+	p.queue(`
+		insert into spend.open_requests (log_id, request_id, key_id, token, team_id, user_id, model_group, model, model_id,
 		  price_version, stream, started_at, request_tags, user_agent, held_nano_usd, held_tokens, client)
-		from stdin (format binary)`, r)
+		select $1, ($2::text[])[n], ($3::text[])[n], ($4::text[])[n], ($5::text[])[n], ($6::text[])[n], ($7::text[])[n], ($8::text[])[n],
+		  ($9::text[])[n], ($10::text[])[n], ($11::boolean[])[n], ($12::timestamptz[])[n], ($13::jsonb[])[n], ($14::text[])[n],
+		  ($15::bigint[])[n], ($16::bigint[])[n], ($17::jsonb[])[n]
+		from generate_series(1, $18::integer) n`, nil,
+		append(c.args(logID), c.len())...)
 }
 
 // queueSpend ends the settled requests: their open rows go, their spend rows

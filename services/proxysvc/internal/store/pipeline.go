@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -91,15 +92,7 @@ func isStale(e *pgconn.PgError) bool {
 
 // exchange sends messages, and reads what comes back.
 func (p *pipeline) exchange(ctx context.Context, c *pgconn.PgConn, sent []byte) error {
-	if due, ok := ctx.Deadline(); ok {
-		if err := c.Conn().SetWriteDeadline(due); err != nil {
-			return err
-		}
-	}
-	if _, err := c.Conn().Write(sent); err != nil {
-		return err
-	}
-	if err := c.Conn().SetWriteDeadline(time.Time{}); err != nil {
+	if err := write(ctx, c.Conn(), sent); err != nil {
 		return err
 	}
 	// A batch of nothing sends the Sync, and has all that comes before its answer.
@@ -113,6 +106,23 @@ func (p *pipeline) exchange(ctx context.Context, c *pgconn.PgConn, sent []byte) 
 		}
 	}
 	return results.Close()
+}
+
+// alwaysSent is what a connection takes whose other side has read all before.
+const alwaysSent = 8 << 10
+
+// write writes messages until ctx's deadline: to set one costs as much as a small write.
+func write(ctx context.Context, c net.Conn, sent []byte) error {
+	due, ok := ctx.Deadline()
+	if !ok || len(sent) <= alwaysSent {
+		_, err := c.Write(sent)
+		return err
+	}
+	if err := c.SetWriteDeadline(due); err != nil {
+		return err
+	}
+	_, err := c.Write(sent)
+	return errors.Join(err, c.SetWriteDeadline(time.Time{}))
 }
 
 // binaryFormat says of all of a statement's arguments, or results, that they are binary.
