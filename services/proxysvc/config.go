@@ -75,7 +75,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			AdmitTimeout: 5 * time.Second,
 
 			Company: 25 * time.Millisecond,
-			Gather:  time.Millisecond,
+			Gather:  2 * time.Millisecond,
 
 			AbandonedHold:   r.Duration("PROXYSVC_ABANDONED_HOLD", 10*time.Minute),
 			OutageAllowance: allowance(&r),
