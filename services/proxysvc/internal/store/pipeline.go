@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -128,14 +130,62 @@ func write(ctx context.Context, c net.Conn, sent []byte) error {
 // binaryFormat says of all of a statement's arguments, or results, that they are binary.
 var binaryFormat = []byte{0, 1, 0, 1}
 
+// prepared are the statements that a session has prepared, by their text.
+type prepared map[string]*pgconn.StatementDescription
+
+// prepare prepares those that the session does not have yet, in one round trip.
+func (p *pipeline) prepare(ctx context.Context, c *pgconn.PgConn) (prepared, error) {
+	known, ok := c.CustomData()["prepared"].(prepared)
+	if !ok {
+		known = prepared{}
+		c.CustomData()["prepared"] = known
+	}
+	var fresh []string
+	for i := range p.statements {
+		if sql := p.statements[i].sql; known[sql] == nil && !slices.Contains(fresh, sql) {
+			fresh = append(fresh, sql)
+		}
+	}
+	if len(fresh) == 0 {
+		return known, nil
+	}
+	preparing := c.StartPipeline(ctx)
+	name := func(i int) string { return "ledger_" + strconv.Itoa(len(known)+i) }
+	for i, sql := range fresh {
+		preparing.SendPrepare(name(i), sql, nil)
+	}
+	err := preparing.Sync()
+	described := make([]*pgconn.StatementDescription, 0, len(fresh))
+	for i := range fresh {
+		if err != nil {
+			break
+		}
+		var result any
+		if result, err = preparing.GetResults(); err == nil {
+			of, _ := result.(*pgconn.StatementDescription) // that is what a prepared statement has
+			of.Name = name(i)
+			described = append(described, of)
+		}
+	}
+	if err := errors.Join(err, preparing.Close()); err != nil {
+		return nil, err
+	}
+	for i, sql := range fresh {
+		known[sql] = described[i]
+	}
+	return known, nil
+}
+
 // encode appends the messages of all statements.
 func (p *pipeline) encode(ctx context.Context, c *pgx.Conn, buf []byte) ([]byte, error) {
+	known, err := p.prepare(ctx, c.PgConn())
+	if err != nil {
+		c.Close(ctx) // nobody knows which of them it has
+		return buf, fmt.Errorf("prepare a batch: %w", err)
+	}
 	for i := range p.statements {
 		s := &p.statements[i]
-		prepared, err := c.Prepare(ctx, s.sql, s.sql)
-		if err != nil {
-			return buf, fmt.Errorf("prepare a statement: %w", err)
-		}
+		prepared := known[s.sql]
 		buf = append(buf, 'B')
 		at := len(buf)
 		buf = append(buf, 0, 0, 0, 0, 0) // its length, and no name of a portal
