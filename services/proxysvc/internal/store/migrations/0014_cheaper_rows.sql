@@ -1,7 +1,7 @@
 -- What every request writes, and counting it, costs less.
 
--- Batches lock logs first, then spend_logs. Rebuilding the indexes takes some seconds a million
--- rows, in which proxies go on as while Postgres is away.
+-- Batches lock logs first, then spend_logs. Rebuilding the indexes takes its time, in which
+-- proxies go on as while Postgres is away.
 lock table spend.logs in access exclusive mode;
 
 -- Postgres reads a check anew for every statement, and each batch changes its log.
