@@ -41,7 +41,7 @@ func (r row) text(i int) string { return string(r[i]) }
 
 func (r row) instant(i int) time.Time {
 	micros := r.bigint(i)
-	return time.Unix(epoch.Unix()+micros/1e6, micros%1e6*1e3)
+	return time.Unix(epoch.Unix()+micros/1e6, micros%1e6*1e3).UTC()
 }
 
 // queue adds a statement. Arguments are columns, or what pgx makes of other values; each is
@@ -113,7 +113,8 @@ func (p *pipeline) exchange(ctx context.Context, c *pgconn.PgConn, sent []byte) 
 // alwaysSent is what a connection takes whose other side has read all before.
 const alwaysSent = 8 << 10
 
-// write writes messages until ctx's deadline: to set one costs as much as a small write.
+// write writes messages until ctx's deadline. Few find room at once, and to set a deadline
+// costs as much as to write them.
 func write(ctx context.Context, c net.Conn, sent []byte) error {
 	due, ok := ctx.Deadline()
 	if !ok || len(sent) <= alwaysSent {

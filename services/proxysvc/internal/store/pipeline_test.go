@@ -2,7 +2,9 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -49,6 +51,28 @@ func TestAnErrorAnywhereInAPipelineIsTheOnlyOutcome(t *testing.T) {
 	}
 	if c.Conn().IsClosed() {
 		t.Error("the session was left")
+	}
+}
+
+// TestResultsAreReadInUTC has instants on both sides of Postgres's epoch.
+func TestResultsAreReadInUTC(t *testing.T) {
+	t.Parallel()
+	c, err := pgtest.New(t, Schema, Migrations).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	var got []time.Time
+	p := &pipeline{}
+	p.queue(`select timestamptz '2026-11-30 12:00:00.000001+00', timestamptz '1999-12-31 23:59:58.5+00'`, func(r row) {
+		got = append(got, r.instant(0), r.instant(1))
+	})
+	if err := p.send(t.Context(), c.Conn()); err != nil {
+		t.Fatal(err)
+	}
+	want := []time.Time{time.Date(2026, 11, 30, 12, 0, 0, 1000, time.UTC), time.Date(1999, 12, 31, 23, 59, 58, 5e8, time.UTC)}
+	if !slices.Equal(got, want) { // the same zone, too
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
