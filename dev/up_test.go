@@ -204,7 +204,7 @@ func TestUpRefusesWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), append([]string{"up", "--ephemeral"}, tt.args...)...)
+			cmd := exec.CommandContext(t.Context(), binary(t, "llmproxy"), append([]string{"up", "--ephemeral", "--http", "127.0.0.1:0"}, tt.args...)...)
 			cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, tt.env...)
 			out, _ := cmd.CombinedOutput()
 			if cmd.ProcessState.ExitCode() != 2 {
