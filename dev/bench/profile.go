@@ -141,7 +141,7 @@ func (t *tool) stop() error {
 // below them.
 func (s *stand) perf(ctx context.Context, file, pids string) *watcher {
 	var t tool
-	data := filepath.Join(s.dir, "perf.data")
+	data := file + ".perf.data"
 	return &watcher{
 		start: func() error {
 			return t.start(ctx, "perf", "record", "-F", "997", "-g", "-o", data, "-p", pids)

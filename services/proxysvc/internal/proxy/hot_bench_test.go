@@ -34,7 +34,7 @@ func (k *oneKey) Verify(context.Context, secret.String) (*Key, error) { return (
 func (a *answers) Send(_ context.Context, r UpstreamRequest) (*UpstreamResponse, error) {
 	h := append(make(head.Lines, 0, 2+OurHeaders), head.Line{Name: "Content-Type", Value: "application/json"}, head.Line{Name: "Request-Id", Value: "req_upstream"})
 	body := a.plain
-	if bytes.Contains(r.Body[:64], []byte(`"stream":true`)) {
+	if bytes.Contains(r.Body.Pieces()[0][:64], []byte(`"stream":true`)) {
 		h[0].Value, body = "text/event-stream", a.stream
 	}
 	return &UpstreamResponse{Status: 200, Header: h, Body: io.NopCloser(bytes.NewReader(body))}, nil

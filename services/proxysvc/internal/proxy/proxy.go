@@ -94,10 +94,46 @@ type UpstreamRequest struct {
 	Path       string // "/v1/messages"
 	Query      string
 	Header     head.Lines // what the client sent, filtered; no credential
-	Body       []byte
+	Body       Body
 	// Loan of the body: it is held for as long as it is read after the answer has begun,
 	// or after the call.
 	Loan *Loan
+}
+
+// Body is the body of a request to a deployment: the client's, or pieces of it with
+// something else between them. The zero value is empty.
+type Body struct {
+	whole  []byte
+	pieces [][]byte // if there are any, these are it
+}
+
+// BodyOf is a body in one piece.
+func BodyOf(whole []byte) Body { return Body{whole: whole} }
+
+// Len is how many bytes it has.
+func (b Body) Len() int {
+	n := len(b.whole)
+	for _, p := range b.pieces {
+		n += len(p)
+	}
+	return n
+}
+
+// AppendTo appends a copy of it.
+func (b Body) AppendTo(buf []byte) []byte {
+	buf = append(buf, b.whole...)
+	for _, p := range b.pieces {
+		buf = append(buf, p...)
+	}
+	return buf
+}
+
+// Pieces are what it is in, behind what comes first; nobody may change them.
+func (b Body) Pieces(first ...[]byte) [][]byte {
+	if b.pieces != nil {
+		return append(first, b.pieces...)
+	}
+	return append(first, b.whole)
 }
 
 // UpstreamResponse is the beginning of an answer; the caller closes Body.

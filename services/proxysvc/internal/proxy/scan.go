@@ -177,10 +177,10 @@ func asksForUsage(options []byte) bool {
 	return json.Unmarshal(options, &o) == nil && o.IncludeUsage
 }
 
-// ForUpstream returns the body as the upstream gets it: with another model name
-// in place of its own, if that differs, and with the usage of a stream asked
-// for. Every other byte stays where it was, and the body itself is not changed.
-func (r Request) ForUpstream(body []byte, model string) []byte {
+// ForUpstream is the body as the upstream gets it: with another model name in place of
+// its own, if that differs, and with the usage of a stream asked for. Every other byte
+// stays where it was, and is not copied.
+func (r Request) ForUpstream(body []byte, model string) Body {
 	type edit struct {
 		at   span
 		text string
@@ -194,16 +194,17 @@ func (r Request) ForUpstream(body []byte, model string) []byte {
 		edits = append(edits, edit{at, text})
 	}
 	if len(edits) == 0 {
-		return body
+		return BodyOf(body)
 	}
 	slices.SortFunc(edits, func(a, b edit) int { return a.at.from - b.at.from })
-	out := make([]byte, 0, len(body)+128)
+	var out Body
 	done := 0
 	for _, e := range edits {
-		out = append(append(out, body[done:e.at.from]...), e.text...)
+		out.pieces = append(out.pieces, body[done:e.at.from], []byte(e.text))
 		done = e.at.to
 	}
-	return append(out, body[done:]...)
+	out.pieces = append(out.pieces, body[done:])
+	return out
 }
 
 // askForUsage is the edit that adds stream_options.include_usage.

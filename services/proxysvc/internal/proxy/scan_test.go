@@ -69,11 +69,17 @@ func TestForUpstreamMovesNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(r.ForUpstream(body, "x")), `{"big":12345678901234567890, "model" : "x","é":"\ud83d"}`; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	sent := r.ForUpstream(body, "x")
+	want := `{"big":12345678901234567890, "model" : "x","é":"\ud83d"}`
+	if got := string(sent.AppendTo(nil)); got != want || sent.Len() != len(want) {
+		t.Errorf("got %s, %d bytes, want %s", got, sent.Len(), want)
 	}
 	if !bytes.Equal(body, before) {
 		t.Error("the client's body was changed")
+	}
+	pieces := sent.Pieces([]byte("head"))
+	if string(bytes.Join(pieces, nil)) != "head"+want || &pieces[1][0] != &body[0] {
+		t.Errorf("the pieces are %q, want the client's body among them", pieces)
 	}
 }
 
@@ -95,7 +101,7 @@ func FuzzScan(f *testing.F) {
 		if e := json.Unmarshal(fields["model"], &model); e != nil || model != r.Model {
 			t.Errorf("Scan says model %q, the decoder %q", r.Model, model)
 		}
-		changed := r.ForUpstream(body, r.Model+"x")
+		changed := r.ForUpstream(body, r.Model+"x").AppendTo(nil)
 		if e := json.Unmarshal(changed, &fields); e != nil || !json.Valid(changed) {
 			t.Errorf("ForUpstream broke the body: %s", changed)
 		}

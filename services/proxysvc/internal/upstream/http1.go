@@ -47,9 +47,9 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	if err != nil {
 		return nil, err
 	}
-	large := len(r.Body) > together
+	large := r.Body.Len() > together
 	if !large {
-		head = append(head, r.Body...)
+		head = r.Body.AppendTo(head)
 	}
 	*buf = head
 	c, err := h.pool.get(ctx)
@@ -63,7 +63,7 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 		a.writing = make(chan error, 1)
 		r.Loan.Hold()
 		go func() {
-			parts := net.Buffers{head, r.Body}
+			parts := net.Buffers(r.Body.Pieces(head))
 			_, err := parts.WriteTo(c.Conn.Conn)
 			r.Loan.Release()
 			buffers.Put(buf)
@@ -126,7 +126,7 @@ func (h *http1) head(buf []byte, r proxy.UpstreamRequest, credential [2]string) 
 		return nil, errors.New("the request's path or query has control characters")
 	}
 	buf = append(append(buf, " HTTP/1.1\r\nHost: "...), h.host...)
-	buf = strconv.AppendInt(append(buf, "\r\nContent-Length: "...), int64(len(r.Body)), 10)
+	buf = strconv.AppendInt(append(buf, "\r\nContent-Length: "...), int64(r.Body.Len()), 10)
 	buf = append(append(append(append(buf, "\r\n"...), credential[0]...), ": "...), credential[1]...)
 	for _, l := range r.Header {
 		if framing(l.Name) || is(l.Name, credential[0]) {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
@@ -49,11 +48,13 @@ func hosts(t *testing.T, h http.Handler) map[string]struct {
 // onLoan is a request whose buffer is written over when its loan has ended, as another
 // request does. The race detector sees who still reads it.
 func onLoan(url string, size int) (r proxy.UpstreamRequest, ended chan struct{}) {
-	r = request(url, proxy.Header{}, strings.Repeat("a", size))
+	body := bytes.Repeat([]byte("a"), size)
+	r = request(url, proxy.Header{}, "")
+	r.Body = proxy.BodyOf(body)
 	ended = make(chan struct{})
 	r.Loan = proxy.NewLoan(func(bool) {
-		for i := range r.Body {
-			r.Body[i] = 'b'
+		for i := range body {
+			body[i] = 'b'
 		}
 		close(ended)
 	})

@@ -139,8 +139,8 @@ func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credent
 	if err != nil {
 		return nil, err
 	}
-	if req.GetBody = nil; len(r.Body) > 0 {
-		req.Body, req.ContentLength = lend(r), int64(len(r.Body))
+	if req.GetBody = nil; r.Body.Len() > 0 {
+		req.Body, req.ContentLength = lend(r), int64(r.Body.Len())
 	}
 	for _, l := range r.Header {
 		req.Header[l.Name] = append(req.Header[l.Name], l.Value)
@@ -163,29 +163,24 @@ func (c *Client) transport(ctx context.Context, r proxy.UpstreamRequest, credent
 // it closes it.
 type lent struct {
 	mu   sync.Mutex
-	rest []byte
+	rest net.Buffers
 	loan *proxy.Loan
 	over bool
 }
 
 func lend(r proxy.UpstreamRequest) *lent {
 	r.Loan.Hold()
-	return &lent{rest: r.Body, loan: r.Loan}
+	return &lent{rest: r.Body.Pieces(), loan: r.Loan}
 }
 
 // Read implements io.Reader.
 func (l *lent) Read(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.over:
+	if l.over {
 		return 0, http.ErrBodyReadAfterClose
-	case len(l.rest) == 0:
-		return 0, io.EOF
 	}
-	n := copy(p, l.rest)
-	l.rest = l.rest[n:]
-	return n, nil
+	return l.rest.Read(p)
 }
 
 // Close implements io.Closer: nothing is read after it.

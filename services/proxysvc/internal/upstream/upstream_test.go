@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -25,7 +26,45 @@ import (
 func request(url string, h proxy.Header, body string) proxy.UpstreamRequest {
 	return proxy.UpstreamRequest{
 		Deployment: &proxy.Deployment{APIBase: url, APIKey: secret.New("sk-ant-real")},
-		Path:       "/v1/messages", Query: "beta=true&x=%20", Header: linesOf(http.Header(h)), Body: []byte(body),
+		Path:       "/v1/messages", Query: "beta=true&x=%20", Header: linesOf(http.Header(h)), Body: proxy.BodyOf([]byte(body)),
+	}
+}
+
+// TestABodyInPiecesIsSentWhole sends bodies whose model has another name upstream, small
+// and large, by each way to a host.
+func TestABodyInPiecesIsSentWhole(t *testing.T) {
+	t.Parallel()
+	type seen struct {
+		Body   string
+		Length int64
+	}
+	got := make(chan seen, 1)
+	for name, host := range hosts(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- seen{string(body), r.ContentLength}
+	})) {
+		for _, size := range []int{1, together} {
+			padding := strings.Repeat("p", size)
+			body := []byte(`{"model":"claude","padding":"` + padding + `"}`)
+			scanned, bad := proxy.Scan(proxy.Messages, body)
+			if bad != nil {
+				t.Fatal(bad)
+			}
+			r := request(host.url, proxy.Header{}, "")
+			r.Body = scanned.ForUpstream(body, "claude-sonnet-4-5")
+			resp, err := host.client.Send(t.Context(), r)
+			if err != nil {
+				t.Fatalf("%s, %d bytes: %v", name, size, err)
+			}
+			resp.Body.Close()
+			want := `{"model":"claude-sonnet-4-5","padding":"` + padding + `"}`
+			if diff := cmp.Diff(seen{want, int64(len(want))}, <-got); diff != "" {
+				t.Errorf("%s, %d bytes: sent (-want +got):\n%s", name, size, diff)
+			}
+		}
 	}
 }
 

@@ -152,14 +152,14 @@ func (a *arrival) deadline() {
 }
 
 // nextSize is the capacity after n bytes: sixteen times as much, but no more than the
-// length that the client named. Where there is plenty, it is the length once a
-// sixty-fourth of it has come. Without a length it is twice as much.
+// length that the client named. Where there is plenty, it is the length once a hundred
+// and twenty-eighth of it has come. Without a length it is twice as much.
 func nextSize(n int, length int64, plenty bool) int64 {
 	size := int64(max(2*n, firstPiece))
 	if length >= 0 {
 		size = min(int64(max(16*n, firstPiece)), length)
 	}
-	if plenty && length <= 64*int64(n) {
+	if plenty && length <= 128*int64(n) {
 		size = max(size, length)
 	}
 	return max(min(size, MaxBody+1), int64(n)+1)
