@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	keysv1 "github.com/proliferate-ai/llm-proxy/gen/keysvc/v1"
 	proxyv1 "github.com/proliferate-ai/llm-proxy/gen/proxysvc/v1"
 	"github.com/proliferate-ai/llm-proxy/kit/secret"
 	"github.com/proliferate-ai/llm-proxy/kit/serve"
@@ -249,6 +250,50 @@ func TestGRPCCallersUseTheSamePipeline(t *testing.T) {
 	conn2 := proxysvc.dial(t)
 	if _, err := proxyv1.NewProxyServiceClient(conn2).ListModels(t.Context(), &proxyv1.ListModelsRequest{}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("a virtual key's method with the master key: %v, want Unauthenticated", err)
+	}
+}
+
+// TestAKeyOfSomeNetworksOverGRPC calls through a load balancer that is trusted, and
+// through one that is not: only the first may say where a caller is.
+func TestAKeyOfSomeNetworksOverGRPC(t *testing.T) {
+	t.Parallel()
+	s := newSuite(t)
+	keysvc := s.start("keysvc")
+	wary := s.start("proxysvc")
+	s.env["PROXYSVC_TRUSTED_PROXIES"] = "127.0.0.0/8"
+	trusting := s.start("proxysvc")
+	issued, err := keysv1.NewKeyServiceClient(keysvc.dial(t)).IssueSessionKey(t.Context(), &keysv1.IssueSessionKeyRequest{
+		UserId: "s-1", TeamId: "acme", Duration: "1h", AllowedCidrs: []string{"203.0.113.0/24"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		through *process
+		from    string
+		want    codes.Code
+	}{
+		{trusting, "203.0.113.7", codes.OK},
+		{trusting, "198.51.100.1", codes.PermissionDenied},
+		{trusting, "203.0.113.7, 198.51.100.1", codes.PermissionDenied}, // the first hop is only claimed
+		{trusting, "", codes.PermissionDenied},
+		{wary, "203.0.113.7", codes.PermissionDenied},
+	} {
+		conn, err := serve.Caller{Token: secret.New(issued.GetSecret())}.Dial(tt.through.grpc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		if tt.from != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", tt.from)
+		}
+		_, err = proxyv1.NewProxyServiceClient(conn).CountTokens(ctx, &proxyv1.CountTokensRequest{
+			AnthropicVersion: "2023-06-01", Body: &httpbody.HttpBody{Data: []byte(`{"model":"claude-haiku-4-5","messages":[{"role":"user","content":"Hi"}]}`)},
+		})
+		if status.Code(err) != tt.want {
+			t.Errorf("from %q: %v, want %s", tt.from, err, tt.want)
+		}
+		conn.Close()
 	}
 }
 

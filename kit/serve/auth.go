@@ -65,7 +65,7 @@ func (g *guard) authenticate(ctx context.Context, method string) error {
 		ctx.Value(callKey{}).(*call).actor = actorService
 		return nil
 	}
-	t, err := g.admit(md.Get("authorization"), g.proxies.callerOf(ctx, md))
+	t, err := g.admit(md.Get("authorization"), g.proxies.CallerOf(ctx))
 	if err != nil {
 		return challenge(ctx, err)
 	}

@@ -24,14 +24,14 @@ func (p Proxies) ClientOf(r *http.Request) netip.Addr {
 	return p.client(connected(r.RemoteAddr), hops(r.Header.Values("X-Forwarded-For")))
 }
 
-// callerOf is the same of a gRPC call. A call that comes through the own gateway
+// CallerOf is the same of a gRPC call. A call that comes through the own gateway
 // has no other connection than the one that the gateway saw, which stands last.
-func (p Proxies) callerOf(ctx context.Context, md metadata.MD) netip.Addr {
+func (p Proxies) CallerOf(ctx context.Context) netip.Addr {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return netip.Addr{}
 	}
-	passed := hops(md.Get("x-forwarded-for"))
+	passed := hops(metadata.ValueFromIncomingContext(ctx, "x-forwarded-for"))
 	if from.Addr.String() != pipeAddr {
 		return p.client(connected(from.Addr.String()), passed)
 	}

@@ -49,7 +49,7 @@ func newServer(ctx context.Context, cfg Config, p parts) (*serve.Server, func(),
 		return nil, nil, err
 	}
 	sessions := keysv1.NewKeyServiceClient(serve.Onward{ClientConnInterface: p.keysvc})
-	proxyv1.RegisterProxyServiceServer(srv.GRPC(), rpc.NewProxy(p.svc, p.db, sessions, cfg.Keys.Trust))
+	proxyv1.RegisterProxyServiceServer(srv.GRPC(), rpc.NewProxy(p.svc, p.db, sessions, cfg.Keys.Trust, cfg.Serve.TrustedProxies))
 	proxyv1.RegisterSpendServiceServer(srv.GRPC(), rpc.NewSpend(p.db, cfg.Prices, ledger.NewCorrector(p.db.Rows, p.db.Find, p.writer)))
 	litellmv1.RegisterLiteLLMServiceServer(srv.GRPC(),
 		litellm.New(litellm.Parts{Keysvc: p.keysvc, Ledger: p.db, Models: p.svc, Verifier: p.verifier}))

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -22,6 +20,7 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
 	"github.com/proliferate-ai/llm-proxy/kit/head"
 	"github.com/proliferate-ai/llm-proxy/kit/id"
+	"github.com/proliferate-ai/llm-proxy/kit/serve"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/proxy"
 )
@@ -42,12 +41,14 @@ type Proxy struct {
 	ledger Reader
 	keys   keysv1.KeyServiceClient
 	trust  time.Duration
+	// proxies say where a caller is that comes through them.
+	proxies serve.Proxies
 }
 
 // NewProxy makes the service. trust is how long replicas may go on taking a key
 // that they were not told of.
-func NewProxy(svc *proxy.Service, r Reader, keys keysv1.KeyServiceClient, trust time.Duration) *Proxy {
-	return &Proxy{svc: svc, ledger: r, keys: keys, trust: trust}
+func NewProxy(svc *proxy.Service, r Reader, keys keysv1.KeyServiceClient, trust time.Duration, proxies serve.Proxies) *Proxy {
+	return &Proxy{svc: svc, ledger: r, keys: keys, trust: trust, proxies: proxies}
 }
 
 const (
@@ -109,7 +110,7 @@ func (p *Proxy) settled(ctx context.Context, userID string, sure time.Time) (led
 
 // CreateMessage implements ProxyService.
 func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.ServerStreamingServer[proxyv1.CreateMessageResponse]) error {
-	c := call(stream.Context(), "/v1/messages", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
+	c := p.call(stream.Context(), "/v1/messages", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
 	sink := newSink(func(b *httpbody.HttpBody) error { return stream.Send(&proxyv1.CreateMessageResponse{Body: b}) })
 	err := p.svc.CreateMessage(stream.Context(), c, sink)
 	if sink.status != "" {
@@ -120,7 +121,7 @@ func (p *Proxy) CreateMessage(r *proxyv1.CreateMessageRequest, stream grpc.Serve
 
 // CountTokens implements ProxyService.
 func (p *Proxy) CountTokens(ctx context.Context, r *proxyv1.CountTokensRequest) (*proxyv1.CountTokensResponse, error) {
-	c := call(ctx, "/v1/messages/count_tokens", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
+	c := p.call(ctx, "/v1/messages/count_tokens", r.GetBody(), r.GetAnthropicVersion(), r.GetAnthropicBeta())
 	resp := &proxyv1.CountTokensResponse{}
 	err := p.svc.CountTokens(ctx, c, newSink(func(b *httpbody.HttpBody) error {
 		resp.Body = b
@@ -134,7 +135,7 @@ func (p *Proxy) CountTokens(ctx context.Context, r *proxyv1.CountTokensRequest) 
 
 // ListModels implements ProxyService.
 func (p *Proxy) ListModels(ctx context.Context, _ *proxyv1.ListModelsRequest) (*proxyv1.ListModelsResponse, error) {
-	names, err := p.svc.Models(ctx, call(ctx, "/v1/models", nil, "", nil))
+	names, err := p.svc.Models(ctx, p.call(ctx, "/v1/models", nil, "", nil))
 	if err != nil {
 		return nil, toFault(err)
 	}
@@ -166,7 +167,7 @@ func (p *Proxy) ListOpenRequests(ctx context.Context, r *proxyv1.ListOpenRequest
 }
 
 // call makes a domain call out of a gRPC one.
-func call(ctx context.Context, path string, body *httpbody.HttpBody, version string, beta []string) proxy.Call {
+func (p *Proxy) call(ctx context.Context, path string, body *httpbody.HttpBody, version string, beta []string) proxy.Call {
 	md, _ := metadata.FromIncomingContext(ctx)
 	h := proxy.Header{}
 	for _, name := range []string{"Authorization", "X-Api-Key", "User-Agent"} {
@@ -181,20 +182,7 @@ func call(ctx context.Context, path string, body *httpbody.HttpBody, version str
 	if len(beta) > 0 {
 		h.Set("Anthropic-Beta", strings.Join(beta, ","))
 	}
-	return proxy.Call{Path: path, From: fromOf(ctx), RequestID: id.New("req_", time.Now()), Key: proxy.KeyFrom(h), Header: h, Body: body.GetData()}
-}
-
-// fromOf is the address of a gRPC caller; invalid: not known.
-func fromOf(ctx context.Context) netip.Addr {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return netip.Addr{}
-	}
-	at, err := netip.ParseAddrPort(p.Addr.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return at.Addr().Unmap()
+	return proxy.Call{Path: path, From: p.proxies.CallerOf(ctx), RequestID: id.New("req_", time.Now()), Key: proxy.KeyFrom(h), Header: h, Body: body.GetData()}
 }
 
 // sink passes an answer on over gRPC.
