@@ -30,6 +30,9 @@ func (r *report) measure(ctx context.Context, sc scenario) error {
 	if sc.other != nil {
 		say("%s: %s", sc.name, sc.about)
 		lines, err := sc.other(ctx, r.stand)
+		for i := range lines {
+			lines[i].scenario = sc.name
+		}
 		r.lines = append(r.lines, lines...)
 		return err
 	}
@@ -98,6 +101,11 @@ func (r *report) table() string {
 		}
 		fmt.Fprintf(&b, "| allocations per streamed delta | delta | 0 | 0 | %s | %s |\n", n, state)
 	}
+	for _, l := range r.lines {
+		if p99 := l.times.At(0.99); l.most > 0 {
+			fmt.Fprintf(&b, "| %s, p99 | %s | ≤ %s | ≤ %s | %s | %s |\n", l.what, l.scenario, l.most, l.most, short(p99), verdict(p99, l.most, l.most))
+		}
+	}
 	bad := r.broken()
 	state := "pass"
 	if len(bad) > 0 {
@@ -107,7 +115,7 @@ func (r *report) table() string {
 	return b.String()
 }
 
-func verdict(v, must, aim float64) string {
+func verdict[T cmp.Ordered](v, must, aim T) string {
 	switch {
 	case v <= aim:
 		return "pass, aim met"

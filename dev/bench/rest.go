@@ -28,10 +28,12 @@ import (
 // line is a figure of something that is no request for an answer.
 type line struct {
 	what        string
+	scenario    string
 	rate        float64 // a second
 	times       load.Times
 	service, db time.Duration // CPU each
 	bound       string        // what bounds it
+	most        time.Duration // what its p99 must be at most; 0: anything
 }
 
 // used reads what a service and its database have used.

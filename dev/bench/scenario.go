@@ -101,6 +101,7 @@ func scenarios() []scenario {
 		{name: "issue", about: "IssueSessionKey, c=8", other: issueKeys},
 		{name: "verify", about: "VerifyKey, c=16", other: verifyKeys},
 		{name: "watch", about: "WatchKeys, 200 watchers", other: watchKeys},
+		{name: "revoke", about: "keys are revoked while they stream, 64 at once", other: revokeKeys},
 		{name: "billing", about: "billing: rows to events, charges leased and settled", other: bill},
 		{name: "reports", about: "reports, c=4", other: reports},
 		{name: "growrows", about: "2 KB, c=16, with 1,000,000 rows more", body: 2 * kb, clients: 16, spoils: true, extra: true, variants: []variant{
