@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -13,13 +12,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // pipeline is statements that are sent in one go, and then are done or refused as one
 // transaction, or as a part of the one that the session is in. It speaks Postgres's protocol
-// itself, for pgx can put no COPY between other statements; what the session answers is
-// read by pgx.
+// itself, for pgx can put no COPY between other statements; it is pgx that takes its
+// messages apart.
 type pipeline struct {
 	statements []statement
 	used       []*values
@@ -92,40 +92,43 @@ func isStale(e *pgconn.PgError) bool {
 	return e.Code == "0A000" || e.Code == "26000" // another type of result, no such statement
 }
 
-// exchange sends messages, and reads what comes back.
+// exchange sends messages, and reads what comes back, until ctx ends.
 func (p *pipeline) exchange(ctx context.Context, c *pgconn.PgConn, sent []byte) error {
-	if err := write(ctx, c.Conn(), sent); err != nil {
-		return err
+	interrupt := context.AfterFunc(ctx, func() { _ = c.Conn().SetDeadline(time.Unix(1, 0)) }) // it fails if the session is lost
+	_, err := c.Conn().Write(sent)
+	if err == nil {
+		err = p.receive(c) //nolint:contextcheck // the deadline stands for it
 	}
-	// A batch of nothing sends the Sync, and has all that comes before its answer.
-	results := c.ExecBatch(ctx, &pgconn.Batch{})
-	for i := 0; results.NextResult(); i++ {
-		each := p.statements[i].each
-		for r := results.ResultReader(); r.NextRow(); {
-			if each != nil {
-				each(r.Values())
-			}
+	if !interrupt() {
+		c.Close(ctx) // the deadline may stand in the way of whoever is next
+		if err != nil {
+			err = errors.Join(ctx.Err(), err)
 		}
 	}
-	return results.Close()
+	return err
 }
 
-// alwaysSent is what a connection takes whose other side has read all before.
-const alwaysSent = 8 << 10
-
-// write writes messages until ctx's deadline. Few find room at once, and to set a deadline
-// costs as much as to write them.
-func write(ctx context.Context, c net.Conn, sent []byte) error {
-	due, ok := ctx.Deadline()
-	if !ok || len(sent) <= alwaysSent {
-		_, err := c.Write(sent)
-		return err
+// receive reads the results of all statements. The first error is that of the pipeline,
+// and the last, for the session passes over what is behind it.
+func (p *pipeline) receive(c *pgconn.PgConn) (failed error) {
+	for i := 0; ; {
+		message, err := c.ReceiveMessage(context.Background())
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		switch m := message.(type) {
+		case *pgproto3.DataRow:
+			if each := p.statements[i].each; each != nil {
+				each(m.Values)
+			}
+		case *pgproto3.CommandComplete:
+			i++
+		case *pgproto3.ErrorResponse:
+			failed = pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.ReadyForQuery:
+			return failed
+		}
 	}
-	if err := c.SetWriteDeadline(due); err != nil {
-		return err
-	}
-	_, err := c.Write(sent)
-	return errors.Join(err, c.SetWriteDeadline(time.Time{}))
 }
 
 // binaryFormat says of all of a statement's arguments, or results, that they are binary.
@@ -212,7 +215,7 @@ func (p *pipeline) encode(ctx context.Context, c *pgx.Conn, buf []byte) ([]byte,
 			buf = append(buf, 'c', 0, 0, 0, 4)
 		}
 	}
-	return buf, nil
+	return append(buf, 'S', 0, 0, 0, 4), nil
 }
 
 // setLength writes the length of what follows a place, itself included, to it.

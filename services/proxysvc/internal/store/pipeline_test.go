@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -51,6 +52,24 @@ func TestAnErrorAnywhereInAPipelineIsTheOnlyOutcome(t *testing.T) {
 	}
 	if c.Conn().IsClosed() {
 		t.Error("the session was left")
+	}
+}
+
+// TestASessionThatWasInterruptedIsLeft has the caller give up while the last results are
+// read: whoever is next would find a deadline that has passed.
+func TestASessionThatWasInterruptedIsLeft(t *testing.T) {
+	t.Parallel()
+	c, err := pgtest.New(t, Schema, Migrations).Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	ctx, giveUp := context.WithCancel(t.Context())
+	p := &pipeline{}
+	p.queue(`select 1::bigint`, func(row) { giveUp() })
+	err = p.send(ctx, c.Conn())
+	if !c.Conn().IsClosed() {
+		t.Errorf("the session is used on, after %v", err)
 	}
 }
 
