@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,18 +52,34 @@ func (s *stand) profile(ctx context.Context, sc scenario) error {
 	return nil
 }
 
-// countStatements starts Postgres anew with pg_stat_statements, which costs a few
-// per cent.
-func (s *stand) countStatements(ctx context.Context, o pglocal.Options) error {
+// configure starts Postgres anew with other settings, and for profiles with
+// pg_stat_statements, which costs a few per cent.
+func (s *stand) configure(ctx context.Context, o pglocal.Options) error {
+	set := s.set.Postgres
+	if s.set.Profile != "" {
+		set = append(slices.Clone(set), "shared_preload_libraries=pg_stat_statements")
+	}
+	if len(set) == 0 {
+		return nil
+	}
 	conn, err := pgx.Connect(ctx, s.pg.URL())
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, `alter system set shared_preload_libraries = 'pg_stat_statements'`)
+	for _, setting := range set {
+		name, value, _ := strings.Cut(setting, "=")
+		var sql string
+		if err == nil {
+			err = conn.QueryRow(ctx, `select format('alter system set %I = %L', $1::text, $2::text)`, name, value).Scan(&sql)
+		}
+		if err == nil {
+			_, err = conn.Exec(ctx, sql)
+		}
+	}
 	if err := errors.Join(err, conn.Close(ctx), s.pg.Stop(ctx)); err != nil {
 		return err
 	}
-	if s.pg, err = pglocal.Start(ctx, o); err != nil {
+	if s.pg, err = pglocal.Start(ctx, o); err != nil || s.set.Profile == "" {
 		return err
 	}
 	if conn, err = pgx.Connect(ctx, s.pg.URL()); err != nil {

@@ -220,7 +220,7 @@ func (r *report) machine(ctx context.Context) string {
 		line("load before it began", r.stand.loadAverage) +
 		line("rounds", fmt.Sprintf("%d of %s for each target, in turn, every second one backwards", r.set.Rounds, r.set.Measure)) +
 		line("layout", fmt.Sprintf("the proxy on core %s; load, upstream and keysvc on core %s; Postgres anywhere, fsync and synchronous_commit on; %d keys and %d teams; %s",
-			proxyCores, loadCores, r.set.Keys, teams, cmp.Or(strings.Join(r.set.Env, " "), "no setting besides the defaults")))
+			proxyCores, loadCores, r.set.Keys, teams, cmp.Or(strings.Join(slices.Concat(r.set.Env, r.set.Postgres), " "), "no setting besides the defaults")))
 }
 
 func cpuModel() string {

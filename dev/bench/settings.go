@@ -20,6 +20,8 @@ type settings struct {
 	Commit  string        // what is measured, for the report
 	Profile string        // directory for profiles of proxysvc; empty: none
 	Env     []string      // more variables for proxysvc
+	// Postgres has settings of Postgres that are not its defaults.
+	Postgres []string
 }
 
 func parseSettings(args []string, usage io.Writer) (settings, error) {
@@ -38,6 +40,13 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 	f.StringVar(&set.Profile, "profile", "", "directory for profiles of proxysvc in every scenario, made with perf and strace; empty: none")
 	f.Func("env", "NAME=VALUE for proxysvc, such as GOGC=400 or another setting; may be repeated", func(v string) error {
 		set.Env = append(set.Env, v)
+		return nil
+	})
+	f.Func("postgres", "name=value for Postgres, such as shared_buffers=1GB; may be repeated", func(v string) error {
+		if !strings.Contains(v, "=") {
+			return errors.New("name=value is needed")
+		}
+		set.Postgres = append(set.Postgres, v)
 		return nil
 	})
 	if err := f.Parse(args); err != nil {

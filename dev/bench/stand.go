@@ -121,10 +121,8 @@ func (s *stand) startPostgres(ctx context.Context) error {
 	if s.pg, err = pglocal.Start(ctx, o); err != nil {
 		return err
 	}
-	if s.set.Profile != "" {
-		if err := s.countStatements(ctx, o); err != nil {
-			return err
-		}
+	if err := s.configure(ctx, o); err != nil {
+		return err
 	}
 	if s.db, err = pgxpool.New(ctx, s.pg.URL()); err != nil {
 		return err
