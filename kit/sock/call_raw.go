@@ -16,6 +16,11 @@ func Read(fd uintptr, p []byte) (n int, again bool, err error) {
 	return call(syscall.SYS_RECVFROM, fd, p, syscall.MSG_DONTWAIT)
 }
 
+// Peek is Read that takes nothing away.
+func Peek(fd uintptr, p []byte) (n int, again bool, err error) {
+	return call(syscall.SYS_RECVFROM, fd, p, syscall.MSG_DONTWAIT|syscall.MSG_PEEK)
+}
+
 func write(fd uintptr, p []byte) (n int, again bool, err error) {
 	return call(syscall.SYS_SENDTO, fd, p, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }

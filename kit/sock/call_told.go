@@ -13,6 +13,14 @@ import (
 // no error are the end.
 func Read(fd uintptr, p []byte) (n int, again bool, err error) { return call(syscall.Read, fd, p) }
 
+// Peek is Read that takes nothing away.
+func Peek(fd uintptr, p []byte) (n int, again bool, err error) {
+	return call(func(fd int, p []byte) (int, error) {
+		n, _, err := syscall.Recvfrom(fd, p, syscall.MSG_DONTWAIT|syscall.MSG_PEEK)
+		return n, err
+	}, fd, p)
+}
+
 func write(fd uintptr, p []byte) (n int, again bool, err error) { return call(syscall.Write, fd, p) }
 
 func call(do func(fd int, p []byte) (int, error), fd uintptr, p []byte) (n int, again bool, err error) {

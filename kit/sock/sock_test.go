@@ -79,6 +79,45 @@ func TestNothingToReadOrWrite(t *testing.T) {
 	}
 }
 
+// TestAPeekTakesNothingAway looks at a connection before anything has come, after, and when
+// the other side is gone.
+func TestAPeekTakesNothingAway(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	var n int
+	var again bool
+	look := func() {
+		t.Helper()
+		err := b.Raw().Control(func(fd uintptr) { n, again, _ = Peek(fd, make([]byte, 1)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if look(); n != 0 || !again {
+		t.Errorf("before anything has come: %d bytes, again %t", n, again)
+	}
+	if _, err := a.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	await := make([]byte, 2)
+	for range 2 { // what is awaited is there still
+		err := b.Raw().Read(func(fd uintptr) bool {
+			n, again, _ = Peek(fd, await)
+			return !again
+		})
+		if err != nil || n != 1 {
+			t.Fatalf("%d bytes, %v, want the one that was sent", n, err)
+		}
+	}
+	if n, err := io.ReadFull(b, await); n != 1 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("%d bytes, %v, want one and the end", n, err)
+	}
+	if look(); n != 0 || again {
+		t.Errorf("at the end: %d bytes, again %t", n, again)
+	}
+}
+
 func TestDeadlinesEndReadsAndWrites(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)

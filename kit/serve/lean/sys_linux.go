@@ -1,8 +1,9 @@
 package lean
 
 import (
-	"errors"
 	"syscall"
+
+	"github.com/proliferate-ai/llm-proxy/kit/sock"
 )
 
 const supported = true
@@ -13,8 +14,8 @@ func hasLeft(raw syscall.RawConn) bool {
 	left := false
 	err := raw.Control(func(fd uintptr) {
 		var one [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		left = n <= 0 && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
+		n, again, _ := sock.Peek(fd, one[:]) // a connection that has failed is left, too
+		left = n == 0 && !again
 	})
 	return left && err == nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/sock"
@@ -38,8 +37,7 @@ func (c *conn) fresh() bool {
 // peek is the look at a connection: there must be nothing to read yet.
 func (c *conn) peek(fd uintptr) bool {
 	var one [1]byte
-	_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	c.quiet = errors.Is(err, syscall.EAGAIN)
+	_, c.quiet, _ = sock.Peek(fd, one[:]) // an error is no quiet
 	return true
 }
 
