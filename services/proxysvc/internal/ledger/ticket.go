@@ -105,10 +105,7 @@ func (t *Ticket) Wait(ctx context.Context) error {
 // hurry has the writer write the admission, if it lets it wait for company.
 func (t *Ticket) hurry() {
 	t.hurried.Store(true)
-	select {
-	case t.w.hurry <- struct{}{}:
-	default: // it was told, and looks at all that waits
-	}
+	t.w.nudge()
 }
 
 // wait returns what the writer says. What it has said long ago counts, whatever else

@@ -27,7 +27,8 @@ type Settings struct {
 	// answered. The heartbeat takes it along too.
 	Company time.Duration
 	// Gather is for how long the writer waits for more to write when its last transaction
-	// wrote much: more comes soon then, and one transaction for all costs less.
+	// wrote much: more comes soon then, and one transaction for all costs less. When it
+	// wrote a few it waits half as long, and no longer than until as many press again.
 	Gather time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
@@ -74,8 +75,11 @@ type Journal interface {
 // long and a refused statement repeats little.
 const maxBatch = 100
 
-// muchAtOnce is from how many items on a transaction wrote much.
-const muchAtOnce = 12
+// From how many items on a transaction wrote a few, and much.
+const (
+	fewAtOnce  = 3
+	muchAtOnce = 12
+)
 
 // Observer is told what the writer does, for logs and metrics.
 type Observer interface {
@@ -98,6 +102,9 @@ type Writer struct {
 
 	log  Open
 	busy bool // the last transaction wrote much
+	// expected is how many items are likely to press soon, behind a transaction that wrote
+	// a few: those whose callers come back, and those that came meanwhile. 0: who knows.
+	expected int
 	// idle is what waits for company, until due, and then is all written; hurry says that
 	// somebody waits for a part of it now.
 	idle  []item
@@ -213,7 +220,9 @@ func (w *Writer) Run(ctx context.Context) error {
 			if first := w.gather([]item{it}); w.defers(first) {
 				continue
 			}
+			w.linger(ctx)
 		case <-w.hurry:
+			w.linger(ctx)
 		case <-beat.C:
 			w.watch(ctx)
 			beats = true
@@ -233,7 +242,63 @@ func (w *Writer) Run(ctx context.Context) error {
 		}
 		if items := w.gather(w.company()); len(items) > 0 || beats {
 			w.write(ctx, w.take(items))
+			w.expect(items)
 		}
+	}
+}
+
+// expect looks, when a transaction has ended, how many will press soon.
+func (w *Writer) expect(wrote []item) {
+	come := 0
+	for _, it := range wrote {
+		if it.progress == nil {
+			come++
+		}
+	}
+	if w.expected = 0; w.busy || come < fewAtOnce {
+		return
+	}
+	if more := w.gather(nil); len(more) > 0 && !w.defers(more) {
+		w.nudge()
+	}
+	w.expected = come + pressing(w.idle)
+}
+
+// linger waits a little until as many press as are expected.
+func (w *Writer) linger(ctx context.Context) {
+	if w.expected == 0 {
+		return
+	}
+	end := time.NewTimer(w.set.Gather / 2)
+	defer end.Stop()
+	for pressing(w.idle) < w.expected {
+		select {
+		case it := <-w.queue:
+			w.idle = append(w.idle, it)
+		case <-w.hurry:
+		case <-end.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pressing is how many items press.
+func pressing(items []item) (n int) {
+	for _, it := range items {
+		if it.presses() {
+			n++
+		}
+	}
+	return n
+}
+
+// nudge has the writer look at what presses.
+func (w *Writer) nudge() {
+	select {
+	case w.hurry <- struct{}{}:
+	default: // it was told, and looks at all that waits
 	}
 }
 

@@ -202,3 +202,37 @@ func TestABusyWriterWaitsALittleForMore(t *testing.T) {
 	}
 	w.kill()
 }
+
+// TestAFewAreWrittenTogetherAgain has as many requests come one by one behind a batch of a
+// few. Only when as many press are they written: the writer would wait for hours here.
+func TestAFewAreWrittenTogetherAgain(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	set := settings
+	set.Heartbeat, set.Company, set.Gather = 3*time.Hour, time.Second, 2*time.Hour
+	sizes := make(chan int, 100)
+	w := startReplicaOn(t, &ledgertest.Cable{Store: noted{New(db), sizes}}, New(db), t.TempDir(), set)
+	<-w.Ready()
+	const few = 4
+	for range few {
+		w.begin(t) // and nobody waits for it
+	}
+	if n := <-sizes; n != few {
+		t.Fatalf("a batch of %d", n)
+	}
+	for range 3 {
+		var wg sync.WaitGroup
+		for range few {
+			wg.Go(func() {
+				if _, err := w.Admit(t.Context(), &ledger.Admission{Request: request("k", "team"), Hold: 1}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := <-sizes; n != few {
+			t.Errorf("a batch of %d, then %d more", n, len(sizes))
+		}
+	}
+	w.kill()
+}
