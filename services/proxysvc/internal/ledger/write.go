@@ -16,7 +16,6 @@ import (
 func (w *Writer) write(ctx context.Context, items []item) {
 	start := time.Now()
 	items = w.sift(items)
-	w.busy = len(items) >= muchAtOnce
 	b, decisions := w.batch(items)
 	err := w.commit(ctx, b)
 	if err == nil {

@@ -26,9 +26,9 @@ type Settings struct {
 	// written with: progress, and the admission of a request whose upstream has not
 	// answered. The heartbeat takes it along too.
 	Company time.Duration
-	// Gather is for how long the writer waits for more to write when its last transaction
-	// wrote much: more comes soon then, and one transaction for all costs less. When it
-	// wrote a few it waits half as long, and no longer than until as many press again.
+	// Gather is for how long the writer waits for more when its last transaction wrote much,
+	// at most until as many press again; if it wrote a few, half as long. One transaction
+	// for all costs less, and nobody waits for that of others.
 	Gather time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
@@ -75,10 +75,12 @@ type Journal interface {
 // long and a refused statement repeats little.
 const maxBatch = 100
 
-// From how many items on a transaction wrote a few, and much.
+// From how many items on a transaction wrote a few, much, and so many that to count each as
+// it comes costs more than it is worth.
 const (
 	fewAtOnce  = 3
 	muchAtOnce = 12
+	manyAtOnce = 32
 )
 
 // Observer is told what the writer does, for logs and metrics.
@@ -100,10 +102,9 @@ type Writer struct {
 	seen    Observer
 	queue   chan item
 
-	log  Open
-	busy bool // the last transaction wrote much
-	// expected is how many items are likely to press soon, behind a transaction that wrote
-	// a few: those whose callers come back, and those that came meanwhile. 0: who knows.
+	log Open
+	// expected is how many items are likely to press soon: those that the last transaction
+	// wrote, whose callers come back, and those that came meanwhile. 0: who knows.
 	expected int
 	// idle is what waits for company, until due, and then is all written; hurry says that
 	// somebody waits for a part of it now.
@@ -214,7 +215,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		beats := false
 		select {
 		case it := <-w.queue:
-			if w.busy {
+			if w.expected >= manyAtOnce {
 				pause(ctx, w.set.Gather)
 			}
 			if first := w.gather([]item{it}); w.defers(first) {
@@ -255,7 +256,7 @@ func (w *Writer) expect(wrote []item) {
 			come++
 		}
 	}
-	if w.expected = 0; w.busy || come < fewAtOnce {
+	if w.expected = 0; come < fewAtOnce {
 		return
 	}
 	if more := w.gather(nil); len(more) > 0 && !w.defers(more) {
@@ -266,10 +267,14 @@ func (w *Writer) expect(wrote []item) {
 
 // linger waits a little until as many press as are expected.
 func (w *Writer) linger(ctx context.Context) {
-	if w.expected == 0 {
+	if w.expected == 0 || w.expected >= manyAtOnce {
 		return
 	}
-	end := time.NewTimer(w.set.Gather / 2)
+	most := w.set.Gather
+	if w.expected < muchAtOnce {
+		most /= 2
+	}
+	end := time.NewTimer(most)
 	defer end.Stop()
 	for pressing(w.idle) < w.expected {
 		select {

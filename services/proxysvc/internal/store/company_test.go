@@ -181,7 +181,7 @@ func TestABusyWriterWaitsALittleForMore(t *testing.T) {
 	sizes := make(chan int, 100)
 	w := startReplicaOn(t, &ledgertest.Cable{Store: noted{New(db), sizes}}, New(db), t.TempDir(), set)
 	<-w.Ready()
-	const much = 20
+	const much = 40
 	for range much {
 		w.begin(t) // and nobody waits for it
 	}
