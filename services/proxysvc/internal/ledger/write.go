@@ -16,6 +16,7 @@ import (
 func (w *Writer) write(ctx context.Context, items []item) {
 	start := time.Now()
 	items = w.sift(items)
+	w.expected = 0
 	b, decisions := w.batch(items)
 	err := w.commit(ctx, b)
 	if err == nil {
@@ -23,6 +24,7 @@ func (w *Writer) write(ctx context.Context, items []item) {
 		if len(b.Settlements)+len(b.Admissions) > 0 {
 			w.back() // a heartbeat may work where rows do not
 		}
+		w.expect(items)
 		w.answer(items, b, decisions)
 		w.seen.Committed(len(b.Settlements), len(b.Admissions), time.Since(start))
 		return

@@ -243,12 +243,12 @@ func (w *Writer) Run(ctx context.Context) error {
 		}
 		if items := w.gather(w.company()); len(items) > 0 || beats {
 			w.write(ctx, w.take(items))
-			w.expect(items)
 		}
 	}
 }
 
-// expect looks, when a transaction has ended, how many will press soon.
+// expect looks, when a transaction has ended and nobody knows yet, how many will press
+// soon.
 func (w *Writer) expect(wrote []item) {
 	come := 0
 	for _, it := range wrote {
@@ -256,7 +256,7 @@ func (w *Writer) expect(wrote []item) {
 			come++
 		}
 	}
-	if w.expected = 0; come < fewAtOnce {
+	if come < fewAtOnce {
 		return
 	}
 	if more := w.gather(nil); len(more) > 0 && !w.defers(more) {
