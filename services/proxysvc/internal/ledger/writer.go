@@ -26,9 +26,9 @@ type Settings struct {
 	// written with: progress, and the admission of a request whose upstream has not
 	// answered. The heartbeat takes it along too.
 	Company time.Duration
-	// Gather is for how long the writer waits for more when its last transaction wrote much,
-	// at most until as many press again; if it wrote a few, half as long. One transaction
-	// for all costs less, and nobody waits for that of others.
+	// Gather is for how long the writer waits for more when its last transaction wrote much;
+	// if it wrote a few, half as long. Unless it wrote very many, it waits no longer than
+	// until as many press again. One transaction for all costs less.
 	Gather time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
@@ -94,7 +94,7 @@ type Observer interface {
 
 // Writer is the only writer of this process's log. It commits whatever queued
 // up while its last transaction ran as one (natural group commit), and a little later
-// where that is much.
+// where more is likely to come.
 type Writer struct {
 	store   Store
 	journal Journal
@@ -256,7 +256,7 @@ func (w *Writer) expect(wrote []item) {
 			come++
 		}
 	}
-	if come < fewAtOnce {
+	if come < fewAtOnce || len(w.pending)+len(w.strays) > 0 { // those take along what is queued
 		return
 	}
 	if more := w.gather(nil); len(more) > 0 && !w.defers(more) {
