@@ -214,11 +214,18 @@ func TestAFewAreWrittenTogetherAgain(t *testing.T) {
 	w := startReplicaOn(t, &ledgertest.Cable{Store: noted{New(db), sizes}}, New(db), t.TempDir(), set)
 	<-w.Ready()
 	const few = 4
+	var begun []*ledger.Ticket
 	for range few {
-		w.begin(t) // and nobody waits for it
+		ticket, _ := w.begin(t) // and nobody waits for it yet
+		begun = append(begun, ticket)
 	}
 	if n := <-sizes; n != few {
 		t.Fatalf("a batch of %d", n)
+	}
+	for _, ticket := range begun { // told behind the counting of who is expected
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 3 {
 		var wg sync.WaitGroup
