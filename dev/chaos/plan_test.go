@@ -96,8 +96,9 @@ func (p *plan) rand(purpose string) *rand.Rand {
 	return rand.New(rand.NewPCG(p.seed, h))
 }
 
-// limit draws teams and keys: a tight team, a roomy one and one without limits;
-// keys that are spent soon, keys that may do two things at once, free ones.
+// limit draws teams and keys: a tight team, a roomy one, one without limits, and one whose
+// budgets are far from used up, so that they are sliced; keys that are spent soon, keys that
+// may do two things at once, free ones.
 func (p *plan) limit(r *rand.Rand) {
 	usd := func(low, high int64) int64 { return low + r.Int64N(high-low) + 1 } // no round sums
 	const cent = 10_000_000
@@ -105,6 +106,7 @@ func (p *plan) limit(r *rand.Rand) {
 		{name: "tight", budget: usd(3*cent, 8*cent), parallel: 4 + r.Int64N(6)},
 		{name: "roomy", budget: usd(10*cent, 40*cent)},
 		{name: "free"},
+		{name: "rich", budget: usd(100*cent, 400*cent)},
 	}
 	for n := range 12 {
 		k := account{name: fmt.Sprintf("key-%d", n), team: p.teams[n%3].name}
@@ -117,6 +119,9 @@ func (p *plan) limit(r *rand.Rand) {
 			k.parallel = 1 + r.Int64N(5)
 		}
 		p.keys = append(p.keys, k)
+	}
+	for n := range 4 {
+		p.keys = append(p.keys, account{name: fmt.Sprintf("rich-key-%d", n), team: "rich", budget: usd(30*cent, 90*cent)})
 	}
 }
 

@@ -101,7 +101,7 @@ func (s *stand) make(binaries string) {
 		name := fmt.Sprintf("proxysvc-%d", n)
 		svc := add(name, database(name), "KEYSVC_TARGET="+keysvc.grpc,
 			"ANTHROPIC_API_KEY="+realKey, "ANTHROPIC_API_BASE=http://"+s.links["anthropic"].addr,
-			"PROXYSVC_ABANDONED_HOLD=15s", "PROXYSVC_LOG_HEARTBEAT="+logHeartbeat.String(), "PROXYSVC_LOG_SILENCE="+logSilence.String(),
+			"PROXYSVC_ABANDONED_HOLD=15s", "PROXYSVC_BUDGET_SLICE="+[]string{"300ms", "1m"}[n%2], "PROXYSVC_LOG_HEARTBEAT="+logHeartbeat.String(), "PROXYSVC_LOG_SILENCE="+logSilence.String(),
 			"PROXYSVC_PROGRESS_INTERVAL=200ms", "PROXYSVC_SETTLE_TIMEOUT="+settleTimeout.String(), "PROXYSVC_DRAIN=2s", "PROXYSVC_JOURNAL_DIR="+filepath.Join(journals, name))
 		targets = append(targets, svc.grpc)
 	}

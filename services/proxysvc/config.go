@@ -77,6 +77,7 @@ func LoadConfig(getenv func(string) string) (Config, error) {
 			Company: 25 * time.Millisecond,
 			Gather:  2 * time.Millisecond,
 
+			BudgetSlice:     r.Duration("PROXYSVC_BUDGET_SLICE", time.Minute),
 			AbandonedHold:   r.Duration("PROXYSVC_ABANDONED_HOLD", 10*time.Minute),
 			OutageAllowance: allowance(&r),
 			OutageWindow:    outageWindow(&r),

@@ -24,17 +24,28 @@ func (r *Refusal) Error() string { return r.Message }
 // none, so a key, its team and their models are decided together or not at all.
 // It reads no clock and no other state.
 func Admit(a *Admission, accounts map[AccountID]*Account, now time.Time) *Refusal {
+	return admit(a, 0, accounts, now)
+}
+
+// admit is Admit for a request that slices of some accounts bear, which are not asked.
+func admit(a *Admission, sliced uint8, accounts map[AccountID]*Account, now time.Time) *Refusal {
 	for _, c := range a.Claims {
 		account := accounts[c.Account]
-		if account == nil {
-			continue // it has no shared row: nothing was ever limited
+		if account == nil || sliced&c.Account.bit() != 0 {
+			continue // without a shared row nothing was ever limited
 		}
 		account.turn(now)
 		if r := c.check(a, account, now); r != nil {
 			return r
 		}
 	}
-	apply(a.accounts(), a.delta(), accounts, now)
+	ids := a.accounts()
+	for i := range ids {
+		if sliced>>i&1 == 1 {
+			ids[i] = AccountID{}
+		}
+	}
+	apply(ids, a.delta(), accounts, now)
 	return nil
 }
 
@@ -97,10 +108,10 @@ func (c Claim) checkBudget(b Budget, hold money.NanoUSD, account *Account, now t
 func clock(t time.Time) string { return t.UTC().Format(time.TimeOnly) + " UTC" }
 
 // standing tells where the accounts of an admission stand.
-func standing(a *Admission, accounts map[AccountID]*Account, now time.Time) Standing {
+func standing(a *Admission, accounts func(AccountID) *Account, now time.Time) Standing {
 	var s Standing
 	for _, c := range a.Claims {
-		account := accounts[c.Account]
+		account := accounts(c.Account)
 		if account == nil {
 			continue
 		}

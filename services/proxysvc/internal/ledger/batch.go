@@ -35,6 +35,18 @@ type Batch struct {
 	// its own settlements included.
 	Ask   []string
 	Spent map[string]money.NanoUSD
+	// Slices are those that the batch changes, as they are after it, once Decide was
+	// called.
+	Slices []BudgetSlice
+
+	over []AccountID // whose slices are over, and to be written
+	told []told      // what accounts are told that Decide was not given
+}
+
+// told is what an account is told of a slice.
+type told struct {
+	id AccountID
+	Delta
 }
 
 // spent is what a key had spent before a request of the batch; nil: Commit did not
@@ -60,11 +72,16 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 			deltas[id] = deltas[id].plus(d)
 		}
 	}
+	for _, t := range b.told {
+		deltas[t.id] = deltas[t.id].plus(t.Delta)
+	}
 	for _, s := range b.Settlements {
-		add(s.accounts(), s.delta())
+		_, direct := s.split(b.LogID)
+		add(direct, s.delta())
 	}
 	for _, a := range admitted {
-		add(a.accounts(), a.delta())
+		_, direct := a.split(b.LogID)
+		add(direct, a.delta())
 	}
 	return deltas
 }
@@ -73,7 +90,7 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 	n := 2 * (len(b.Settlements) + len(b.Admissions)) // most limits are a key's and its team's
 	ids, met := make([]AccountID, 0, n), make(map[AccountID]bool, n)
-	add := func(of [4]AccountID) {
+	add := func(of ...AccountID) {
 		for _, id := range of {
 			if id.ID != "" && shared(id) && !met[id] {
 				met[id] = true
@@ -81,11 +98,17 @@ func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 			}
 		}
 	}
+	add(b.over...)
 	for _, s := range b.Settlements {
-		add(s.accounts())
+		_, direct := s.split(b.LogID)
+		add(direct[:]...)
 	}
 	for _, a := range b.Admissions {
-		add(a.accounts())
+		all := a.accounts()
+		if a.granted {
+			_, all = a.split(b.LogID)
+		}
+		add(all[:]...)
 	}
 	return ids
 }
@@ -93,7 +116,8 @@ func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 // Settle changes shared accounts by the batch's settlements, as the store will.
 func (b *Batch) Settle(accounts map[AccountID]*Account, now time.Time) {
 	for _, s := range b.Settlements {
-		apply(s.accounts(), s.delta(), accounts, now)
+		_, direct := s.split(b.LogID)
+		apply(direct, s.delta(), accounts, now)
 	}
 }
 
@@ -107,7 +131,7 @@ func apply(ids [4]AccountID, d Delta, accounts map[AccountID]*Account, now time.
 
 // HasLimits says whether an admission needs a decision.
 func (b *Batch) HasLimits() bool {
-	return slices.ContainsFunc(b.Admissions, func(a *Admission) bool { return len(a.Claims) > 0 })
+	return slices.ContainsFunc(b.Admissions, func(a *Admission) bool { return len(a.Claims) > 0 && !a.granted })
 }
 
 // Open is the state of a log that was just opened or read again.

@@ -15,20 +15,17 @@ func (r Record) AppendJSON(buf []byte) ([]byte, error) {
 		return append(buf, text...), err
 	}
 	buf = text(append(buf, '{'), "by", r.By)
-	buf, err := r.Intended.append(field(buf, "intended"))
-	return append(buf, '}'), err
+	buf = r.Intended.append(field(buf, "intended"))
+	return append(buf, '}'), nil
 }
 
-func (a *Admission) append(buf []byte) (out []byte, err error) {
+// append appends what is of use when the process has died: its limits are not, for what is
+// only intended is not admitted by anybody any more.
+func (a *Admission) append(buf []byte) []byte {
 	buf = a.Request.append(append(buf, '{'))
 	buf = integer(buf, "Hold", int64(a.Hold))
 	buf = integer(buf, "Tokens", a.Tokens)
-	if len(a.Claims) > 0 { // a request with limits is never only intended
-		var claims []byte
-		claims, err = json.Marshal(a.Claims)
-		buf = append(field(buf, "Claims"), claims...)
-	}
-	return append(buf, '}'), err
+	return append(buf, '}')
 }
 
 // append appends the fields without their braces.

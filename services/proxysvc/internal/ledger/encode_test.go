@@ -9,7 +9,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+// stored is what a journal keeps of a record: in which slices a request runs is for its log alone.
+var stored = cmpopts.IgnoreUnexported(Request{}, Admission{}, Settlement{})
 
 // fill gives every field below v, however deep, a value of its own that is not zero;
 // n counts them. Fields that JSON leaves out stay zero.
@@ -44,7 +48,7 @@ func fill(t *testing.T, v reflect.Value, n *int) {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).Tag.Get("json") != "-" {
+			if f := v.Type().Field(i); f.IsExported() && f.Tag.Get("json") != "-" {
 				fill(t, v.Field(i), n)
 			}
 		}
@@ -73,11 +77,12 @@ func TestEveryFieldOfARecordIsEncoded(t *testing.T) {
 	n := 0
 	intended := Record{By: "a process", Intended: &Admission{}}
 	fill(t, reflect.ValueOf(intended.Intended).Elem(), &n)
+	intended.Intended.Claims = nil // of no use when it is read
 	other := Record{Progress: &Progress{}, Settlement: &Settlement{}}
 	fill(t, reflect.ValueOf(other.Progress).Elem(), &n)
 	fill(t, reflect.ValueOf(other.Settlement).Elem(), &n)
 	for _, r := range []Record{intended, other, {Intended: &Admission{}}} {
-		if diff := cmp.Diff(r, again(t, r)); diff != "" {
+		if diff := cmp.Diff(r, again(t, r), stored); diff != "" {
 			t.Errorf("encoded and decoded (-want +got):\n%s", diff)
 		}
 	}
@@ -99,7 +104,7 @@ func TestAnyTextIsEncodedAsEncodingJSONDoes(t *testing.T) {
 		if err := json.Unmarshal(text, &want); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, again(t, r)); diff != "" {
+		if diff := cmp.Diff(want, again(t, r), stored); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", s, diff)
 		}
 	}

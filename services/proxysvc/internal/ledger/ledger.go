@@ -60,6 +60,9 @@ type Request struct {
 	Tags         []string
 	UserAgent    string
 	Client       map[string]string // ids and agent headers that the client sent
+
+	sliced   uint8 // in which slices it runs, of those of accounts()
+	slicedBy int64 // the log whose slices they are
 }
 
 // accounts are those that can have limits, whether they have or not.
@@ -83,6 +86,10 @@ type Admission struct {
 	Claims []Claim
 	// AskSpent asks what the key has spent although it has no limits.
 	AskSpent bool `json:"-"`
+
+	granted  bool  // slices bear it
+	entered  uint8 // slices that it runs in and that were there before
+	standing Standing
 }
 
 // delta is what the admission takes from every account of the request.

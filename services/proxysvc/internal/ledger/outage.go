@@ -48,7 +48,9 @@ func (w *Writer) ride(ctx context.Context, b *Batch) outcome {
 		written := (err == nil || fenced) && log.Batch == b.Number // perhaps just before it was fenced
 		if fenced {
 			w.seen.Trouble("this log was fenced; a new one is opened", err)
-			log, err = w.store.OpenLog(ctx, w.set.Instance)
+			if log, err = w.store.OpenLog(ctx, w.set.Instance); err == nil {
+				w.slicer.begin(log.LogID)
+			}
 		}
 		switch {
 		case err == nil && !fenced && !written && w.outage.unwritten > 0:

@@ -64,13 +64,15 @@ func (w *Writer) Admit(ctx context.Context, a *Admission) (*Ticket, error) {
 // Begin puts a request on the ledger that is sent to its upstream meanwhile: Wait
 // tells when it is there. It must be settled, whatever Wait says. A kill does not
 // lose it: it is held in the journal until it is on the ledger. Nil when it must be
-// admitted first: it has limits, or Postgres is away, or the journal cannot hold it.
+// admitted first: it has limits that no slices stand for, or Postgres is away, or the
+// journal cannot hold it.
 func (w *Writer) Begin(a *Admission) *Ticket {
-	if len(a.Claims) > 0 || w.away.Load() {
+	if w.away.Load() || len(a.Claims) > 0 && !w.slicer.admit(a) {
 		return nil
 	}
 	held := w.intend(a)
 	if held == nil {
+		w.slicer.withdraw(a)
 		return nil
 	}
 	t := &Ticket{w: w, admission: a, intent: held, expires: time.Now().Add(w.set.AdmitTimeout), result: make(chan result, 1)}
@@ -79,6 +81,7 @@ func (w *Writer) Begin(a *Admission) *Ticket {
 		return t
 	default: // it must wait for its turn
 		held.Drop()
+		w.slicer.withdraw(a)
 		return nil
 	}
 }
@@ -132,6 +135,12 @@ func (t *Ticket) wait(ctx context.Context, expired <-chan time.Time) (result, er
 // could not be admitted is booked all the same.
 func (t *Ticket) decide(r result) {
 	t.decided, t.logID, t.Standing = true, r.logID, r.standing
+	if a := t.admission; a.granted {
+		t.Standing = a.standing
+		if r.standing.KeySpent != nil {
+			t.Standing.KeySpent = r.standing.KeySpent
+		}
+	}
 	if r.err != nil {
 		t.logID = outageLog
 	}
@@ -165,7 +174,8 @@ func (t *Ticket) Progress(p *Progress) {
 // writer ends. If ctx does, the request is settled later; if the writer does, it stays
 // open and another replica settles it from its progress.
 func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
-	s.Hold, s.Tokens = t.admission.Hold, t.admission.Tokens
+	a := t.admission
+	s.Hold, s.Tokens, s.sliced, s.slicedBy = a.Hold, a.Tokens, a.sliced, a.slicedBy
 	if !t.decided {
 		s.Unadmitted = true
 		both := t.end.CompareAndSwap(nil, s)

@@ -24,6 +24,7 @@ func (w *Writer) write(ctx context.Context, items []item) {
 		if len(b.Settlements)+len(b.Admissions) > 0 {
 			w.back() // a heartbeat may work where rows do not
 		}
+		w.slicer.written(b)
 		w.expect(items)
 		w.answer(items, b, decisions)
 		w.seen.Committed(len(b.Settlements), len(b.Admissions), time.Since(start))
@@ -37,6 +38,11 @@ func (w *Writer) write(ctx context.Context, items []item) {
 	end := w.ride(ctx, b)
 	if !refused && (end == passing || end == away) {
 		end = w.unwritten(ctx, end)
+	}
+	if end == committed {
+		w.slicer.written(b)
+	} else {
+		w.slicer.failed(b)
 	}
 	switch {
 	case end == uncertain:
@@ -93,16 +99,9 @@ func (w *Writer) batch(items []item) (*Batch, map[*Admission]decision) {
 	}
 	decisions := make(map[*Admission]decision, len(b.Admissions))
 	b.Decide = func(accounts map[AccountID]*Account, now time.Time) []*Admission {
-		admitted := make([]*Admission, 0, len(b.Admissions))
-		for _, a := range b.Admissions {
-			r := Admit(a, accounts, now)
-			decisions[a] = decision{r, standing(a, accounts, now)}
-			if r == nil {
-				admitted = append(admitted, a)
-			}
-		}
-		return admitted
+		return w.slicer.decide(b, accounts, now, func(a *Admission, r *Refusal, s Standing) { decisions[a] = decision{r, s} })
 	}
+	w.slicer.prepare(b)
 	return b, decisions
 }
 
@@ -114,6 +113,9 @@ const maxKnown = 100_000
 func (w *Writer) commit(ctx context.Context, b *Batch) error {
 	var fresh []Claim
 	for _, a := range b.Admissions {
+		if a.granted {
+			continue
+		}
 		for _, c := range a.Claims {
 			if !w.knows(c) {
 				fresh = append(fresh, c)

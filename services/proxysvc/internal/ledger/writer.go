@@ -30,6 +30,9 @@ type Settings struct {
 	// if it wrote a few, half as long. Unless it wrote very many, it waits no longer than
 	// until as many press again. One transaction for all costs less.
 	Gather time.Duration
+	// BudgetSlice is for how long a slice of a budget is kept, so that requests are admitted
+	// without asking Postgres; 0: there are none.
+	BudgetSlice time.Duration
 	// Retry is the pause after a failed transaction.
 	Retry time.Duration
 	// AbandonedHold is for how long the rest of a hold stays after a replica was
@@ -102,7 +105,8 @@ type Writer struct {
 	seen    Observer
 	queue   chan item
 
-	log Open
+	log    Open
+	slicer *slicer
 	// expected is how many items are likely to press soon: those that the last transaction
 	// wrote, whose callers come back, and those that came meanwhile. 0: who knows.
 	expected int
@@ -172,7 +176,7 @@ type result struct {
 func NewWriter(store Store, journal Journal, records []Record, set Settings, seen Observer) *Writer {
 	strays := left(records, time.Now())
 	return &Writer{
-		store: store, journal: journal, strays: strays, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
+		store: store, journal: journal, slicer: newSlicer(set.BudgetSlice), strays: strays, journaled: len(records) > 0, set: set, seen: seen, queue: make(chan item, 4*maxBatch),
 		hurry: make(chan struct{}, 1), known: map[AccountID][]string{}, lent: map[string]money.NanoUSD{}, ready: make(chan struct{}), done: make(chan struct{}), stop: make(chan struct{}),
 	}
 }
@@ -360,7 +364,7 @@ func (w *Writer) open(ctx context.Context) error {
 	for {
 		log, err := w.store.OpenLog(ctx, w.set.Instance)
 		if err == nil {
-			w.log = log
+			w.begin(log)
 			return nil
 		}
 		w.seen.Trouble("open a log", err)
@@ -368,6 +372,12 @@ func (w *Writer) open(ctx context.Context) error {
 			return fmt.Errorf("open a log: %w", ctx.Err())
 		}
 	}
+}
+
+// begin goes on in a log that was opened.
+func (w *Writer) begin(log Open) {
+	w.log = log
+	w.slicer.begin(log.LogID)
 }
 
 // close closes the log, however long Postgres is away; if ctx ends first, another
@@ -398,10 +408,13 @@ func (w *Writer) gather(items []item) []item {
 	return items
 }
 
-// watch runs once a heartbeat: it looks for dead replicas and settles their
-// requests.
+// watch runs once a heartbeat: it tells of slices that are over, looks for dead replicas
+// and settles their requests.
 func (w *Writer) watch(ctx context.Context) {
 	w.again()
+	for n := w.slicer.over(); n > 0; n -= maxBatch {
+		w.write(ctx, nil)
+	}
 	orphans, err := w.store.TakeOver(ctx, w.log.LogID, w.set.Silence)
 	if err != nil {
 		if !errors.Is(err, ErrFenced) {

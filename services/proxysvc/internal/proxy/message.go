@@ -59,8 +59,8 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 	return r.do(ctx, sink)
 }
 
-// do admits the request, calls the upstream and passes the answer on. With
-// limits the admission is decided first; without, it runs beside the call.
+// do admits the request, calls the upstream and passes the answer on. Where limits must be
+// looked at in Postgres, the admission is decided first; else it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
 	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID, r.admit.StartedAt); !r.spentKnown {
 		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })

@@ -43,6 +43,9 @@ func (s *Store) Audit(ctx context.Context) (ledger.Audit, error) {
 
 // faults lists every fault as a sentence.
 const faults = `
+with numbered as materialized (select *, row_number() over (order by kind, id) as n from spend.accounts),
+asked as materialized (
+  select array_agg(kind order by n) as kinds, array_agg(id order by n) as ids, array_agg('-infinity'::timestamptz) as since from numbered)
 select format('log %s should have rows 1 to %s and has %s from %s to %s, and %s detached',
               l.log_id, l.last_seq, r.n, r.first, r.last, d.n)
 from spend.logs l,
@@ -75,14 +78,22 @@ where (t.cost_nano_usd is distinct from r.cost or t.requests is distinct from r.
   and not exists (select from spend.detached d where d.day = coalesce(t.day, r.day) and d.log_id = coalesce(t.log_id, r.log_id))
 union all
 select format('%s %s: its account says %s spent, %s held and %s tokens for %s requests; the rows say %s, %s and %s for %s', a.kind, a.id,
-              a.spent_nano_usd, a.held_nano_usd, a.held_tokens, a.open_requests, s.spent, h.held, h.tokens, h.open)
-from (select *, row_number() over (order by kind, id) as n from spend.accounts) a
-  join spend.spent_of((select array_agg(kind order by kind, id) from spend.accounts), (select array_agg(id order by kind, id) from spend.accounts),
-         (select array_agg('-infinity'::timestamptz) from spend.accounts)) s using (n),
-  lateral (select coalesce(sum(held_nano_usd), 0)
-             + (select coalesce(sum(r.held_nano_usd), 0) from spend.residuals r
-                where spend.is_of(a.kind, a.id, r.key_id, r.team_id, r.model_group)) as held, coalesce(sum(held_tokens), 0) as tokens, count(*) as open
-           from spend.open_requests o where spend.is_of(a.kind, a.id, o.key_id, o.team_id, o.model_group)) h
-where a.spent_nano_usd <> s.spent and (a.kind in ('key', 'team') or not exists (select from spend.detached)) or a.held_nano_usd <> h.held or a.open_requests <> h.open or a.held_tokens <> h.tokens`
+              a.spent_nano_usd, a.held_nano_usd, a.held_tokens, a.open_requests, s.spent - coalesce(u.spent, 0), h.held, h.tokens, h.open)
+from asked, lateral spend.spent_of(asked.kinds, asked.ids, asked.since) s
+  join numbered a using (n)
+  left join lateral spend.untold(asked.kinds, asked.ids, asked.since) u using (n),
+  lateral (select coalesce(sum(held), 0) as held, coalesce(sum(tokens), 0) as tokens, coalesce(sum(open), 0) as open from (
+    select o.held_nano_usd as held, o.held_tokens as tokens, 1 as open
+    from spend.open_requests o where spend.is_of(a.kind, a.id, o.key_id, o.team_id, o.model_group)
+      and not exists (select from spend.sliced_accounts(o.sliced, o.key_id, o.team_id) i where i.kind = a.kind and i.id = a.id)
+    union all
+    select r.held_nano_usd, 0, 0 from spend.residuals r where spend.is_of(a.kind, a.id, r.key_id, r.team_id, r.model_group)
+    union all
+    select l.held_nano_usd, l.held_tokens, l.open_requests from spend.slices l where l.kind = a.kind and l.id = a.id) h) h
+where a.spent_nano_usd <> s.spent - coalesce(u.spent, 0) and (a.kind in ('key', 'team') or not exists (select from spend.detached))
+  or a.held_nano_usd <> h.held or a.open_requests <> h.open or a.held_tokens <> h.tokens
+union all
+select format('log %s has a slice of %s %s, and has ended', log_id, kind, id)
+from spend.slices join spend.logs l using (log_id) where l.fenced_at is not null or l.closed_at is not null`
 
 func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

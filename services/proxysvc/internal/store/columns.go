@@ -91,6 +91,11 @@ func (v *values) bigints(ints ...int64) {
 	}
 }
 
+func (v *values) smallint(n int16) {
+	c := v.value(pgtype.Int2OID, 2)
+	c.data = binary.BigEndian.AppendUint16(c.data, uint16(n))
+}
+
 func (v *values) integer(n int32) {
 	c := v.value(pgtype.Int4OID, 4)
 	c.data = binary.BigEndian.AppendUint32(c.data, uint32(n))

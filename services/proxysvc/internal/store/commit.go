@@ -60,6 +60,7 @@ func (s *Store) commit(ctx context.Context, c *pgxpool.Conn, b *ledger.Batch) er
 	p := &pipeline{}
 	s.queueAdvance(p, b, nil)
 	queueAccounts(p, deltas, shared)
+	queueSlices(p, b)
 	queueWrites(p, b, admitted)
 	if err := p.send(ctx, c.Conn()); err != nil {
 		return err
@@ -76,6 +77,7 @@ func (s *Store) commitDecided(ctx context.Context, c *pgxpool.Conn, b *ledger.Ba
 	admitted := b.Decide(accounts, now)
 	p := &pipeline{}
 	queueLocked(p, accounts)
+	queueSlices(p, b)
 	queueWrites(p, b, admitted)
 	p.queue(`commit`, nil)
 	return p.send(ctx, c.Conn())
@@ -105,7 +107,7 @@ func queueWrites(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission) {
 		queueResiduals(p, b)
 	}
 	if len(admitted) > 0 {
-		queueOpen(p, b.LogID, admitted)
+		queueOpen(p, b, admitted)
 	}
 	queueSpent(p, b)
 	queueProgress(p, b.Progress)
@@ -137,8 +139,8 @@ func queueProgress(p *pipeline, told []*ledger.Progress) {
 		where o.request_id = p.request_id`, nil, c.args()...)
 }
 
-func queueOpen(p *pipeline, logID int64, admitted []*ledger.Admission) {
-	c := p.columns(16)
+func queueOpen(p *pipeline, b *ledger.Batch, admitted []*ledger.Admission) {
+	c := p.columns(17)
 	for _, a := range admitted {
 		c.texts(a.RequestID, a.KeyID, a.Token, a.TeamID, a.UserID, clean(a.ModelGroup), clean(a.Model), a.ModelID, a.PriceVersion)
 		c.boolean(a.Stream)
@@ -147,22 +149,23 @@ func queueOpen(p *pipeline, logID int64, admitted []*ledger.Admission) {
 		c.texts(clean(a.UserAgent))
 		c.bigints(int64(a.Hold), a.Tokens)
 		c.facts(a.Client)
+		c.smallint(int16(a.Slices(b.LogID)))
 	}
 	p.queue(`
 		insert into spend.open_requests (log_id, request_id, key_id, token, team_id, user_id, model_group, model, model_id,
-		  price_version, stream, started_at, request_tags, user_agent, held_nano_usd, held_tokens, client)
+		  price_version, stream, started_at, request_tags, user_agent, held_nano_usd, held_tokens, client, sliced)
 		select $1, ($2::text[])[n], ($3::text[])[n], ($4::text[])[n], ($5::text[])[n], ($6::text[])[n], ($7::text[])[n], ($8::text[])[n],
 		  ($9::text[])[n], ($10::text[])[n], ($11::boolean[])[n], ($12::timestamptz[])[n], ($13::jsonb[])[n], ($14::text[])[n],
-		  ($15::bigint[])[n], ($16::bigint[])[n], ($17::jsonb[])[n]
-		from generate_series(1, $18::integer) n`, nil,
-		append(c.args(logID), c.len())...)
+		  ($15::bigint[])[n], ($16::bigint[])[n], ($17::jsonb[])[n], ($18::smallint[])[n]
+		from generate_series(1, $19::integer) n`, nil,
+		append(c.args(b.LogID), c.len())...)
 }
 
 // queueSpend ends the settled requests: their open rows go, their spend rows
 // come, numbered on from FirstSeq.
 func queueSpend(p *pipeline, b *ledger.Batch) {
 	ids := p.columns(1)
-	r := p.rows(40)
+	r := p.rows(41)
 	for i, s := range b.Settlements {
 		if !s.Unadmitted {
 			ids.texts(s.RequestID)
@@ -191,6 +194,7 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 		r.facts(s.Client)
 		r.amounts(s.Breakdown)
 		r.texts(s.Adjusts)
+		r.smallint(int16(s.Slices(b.LogID)))
 	}
 	if ids.len() > 0 {
 		p.queue(`delete from spend.open_requests where request_id = any($1::text[])`, nil, ids.args()...)
@@ -200,7 +204,7 @@ func queueSpend(p *pipeline, b *ledger.Batch) {
 		  model_group, model, model_id, price_version, stream, started_at, first_byte_at, ended_at, request_tags, user_agent,
 		  input_tokens, output_tokens, cache_read_input_tokens, cache_write_5m_input_tokens, cache_write_1h_input_tokens,
 		  web_search_requests, speed, inference_geo, service_tier, cost_nano_usd, status, estimated, stop_reason, http_status, error_type,
-		  retries, reasoning_tokens, client, cost_breakdown, adjusts)
+		  retries, reasoning_tokens, client, cost_breakdown, adjusts, sliced)
 		from stdin (format binary)`, r)
 }
 

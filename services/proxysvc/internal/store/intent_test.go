@@ -130,7 +130,7 @@ func TestAnIntentWaitsForTheLastBatchOfItsProcess(t *testing.T) {
 		return []bool{true}
 	})
 	p := &pipeline{}
-	queueOpen(p, logID, []*ledger.Admission{{Request: r, Hold: 100, Tokens: 10}})
+	queueOpen(p, &ledger.Batch{LogID: logID}, []*ledger.Admission{{Request: r, Hold: 100, Tokens: 10}})
 	if err := p.send(t.Context(), late.Conn()); err != nil {
 		t.Fatal(err)
 	}

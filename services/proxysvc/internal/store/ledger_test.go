@@ -27,7 +27,7 @@ func (o observer) Committed(int, int, time.Duration) {}
 func (o observer) Trouble(what string, err error)    { o.t.Logf("%s: %s", what, cause(err)) }
 
 var settings = ledger.Settings{
-	Instance: "test", Heartbeat: 20 * time.Millisecond, Silence: time.Minute,
+	Instance: "test", Heartbeat: 20 * time.Millisecond, Silence: time.Minute, BudgetSlice: 50 * time.Millisecond,
 	Gather: time.Millisecond, Retry: 5 * time.Millisecond, AdmitTimeout: 20 * time.Second,
 }
 

@@ -241,6 +241,16 @@ func TestTheWriterUnderTorture(t *testing.T) {
 		p.calm.Store(true)
 		faults += p.faults.Load()
 	}
+	waitFor(t, func() []bool { // nothing runs, so each log gives its slices back
+		var left int
+		if err := db.QueryRow(t.Context(), `select count(*) from spend.slices join spend.logs using (log_id) where fenced_at is null`).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		if left > 0 {
+			return nil
+		}
+		return []bool{true}
+	})
 	for _, stop := range stops {
 		stop()
 	}
