@@ -39,13 +39,8 @@ func admit(a *Admission, sliced uint8, accounts map[AccountID]*Account, now time
 			return r
 		}
 	}
-	ids := a.accounts()
-	for i := range ids {
-		if sliced>>i&1 == 1 {
-			ids[i] = AccountID{}
-		}
-	}
-	apply(ids, a.delta(), accounts, now)
+	_, direct := a.split(sliced)
+	apply(direct, a.delta(), accounts, now)
 	return nil
 }
 

@@ -76,11 +76,11 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 		deltas[t.id] = deltas[t.id].plus(t.Delta)
 	}
 	for _, s := range b.Settlements {
-		_, direct := s.split(b.LogID)
+		_, direct := s.split(s.Slices(b.LogID))
 		add(direct, s.delta())
 	}
 	for _, a := range admitted {
-		_, direct := a.split(b.LogID)
+		_, direct := a.split(a.Slices(b.LogID))
 		add(direct, a.delta())
 	}
 	return deltas
@@ -100,13 +100,13 @@ func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 	}
 	add(b.over...)
 	for _, s := range b.Settlements {
-		_, direct := s.split(b.LogID)
+		_, direct := s.split(s.Slices(b.LogID))
 		add(direct[:]...)
 	}
 	for _, a := range b.Admissions {
 		all := a.accounts()
 		if a.granted {
-			_, all = a.split(b.LogID)
+			_, all = a.split(a.Slices(b.LogID))
 		}
 		add(all[:]...)
 	}
@@ -116,7 +116,7 @@ func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 // Settle changes shared accounts by the batch's settlements, as the store will.
 func (b *Batch) Settle(accounts map[AccountID]*Account, now time.Time) {
 	for _, s := range b.Settlements {
-		_, direct := s.split(b.LogID)
+		_, direct := s.split(s.Slices(b.LogID))
 		apply(direct, s.delta(), accounts, now)
 	}
 }

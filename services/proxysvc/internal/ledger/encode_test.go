@@ -13,7 +13,7 @@ import (
 )
 
 // stored is what a journal keeps of a record: in which slices a request runs is for its log alone.
-var stored = cmpopts.IgnoreUnexported(Request{}, Admission{}, Settlement{})
+var stored = cmpopts.IgnoreUnexported(Admission{}, Settlement{})
 
 // fill gives every field below v, however deep, a value of its own that is not zero;
 // n counts them. Fields that JSON leaves out stay zero.

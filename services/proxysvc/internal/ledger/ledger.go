@@ -60,9 +60,6 @@ type Request struct {
 	Tags         []string
 	UserAgent    string
 	Client       map[string]string // ids and agent headers that the client sent
-
-	sliced   uint8 // in which slices it runs, of those of accounts()
-	slicedBy int64 // the log whose slices they are
 }
 
 // accounts are those that can have limits, whether they have or not.
@@ -87,8 +84,9 @@ type Admission struct {
 	// AskSpent asks what the key has spent although it has no limits.
 	AskSpent bool `json:"-"`
 
-	granted  bool  // slices bear it
+	in       inSlices
 	entered  uint8 // slices that it runs in and that were there before
+	granted  bool  // they bear it by themselves
 	standing Standing
 }
 
@@ -149,6 +147,8 @@ type Settlement struct {
 	// it: it ended before its admission was written, or was let in while Postgres was
 	// away.
 	Unadmitted bool
+
+	in inSlices // of its admission
 }
 
 // delta is what the settlement changes in every account of the request.

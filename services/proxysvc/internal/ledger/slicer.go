@@ -113,19 +113,29 @@ func (id AccountID) bit() uint8 {
 	return 0
 }
 
-// Slices says in the slices of which accounts the request runs, in a log: 1 stands for its
-// key's, 4 for its team's.
-func (r *Request) Slices(logID int64) uint8 {
-	if r.slicedBy != logID {
-		return 0
-	}
-	return r.sliced
+// inSlices says in which slices of a log a request runs.
+type inSlices struct {
+	bits  uint8 // of their accounts
+	logID int64
 }
 
+func (in inSlices) of(logID int64) uint8 {
+	if in.logID != logID {
+		return 0
+	}
+	return in.bits
+}
+
+// Slices says in the slices of which accounts the request runs, in a log: 1 stands for its
+// key's, 4 for its team's.
+func (a *Admission) Slices(logID int64) uint8 { return a.in.of(logID) }
+
+// Slices says in the slices of which accounts the request ran, as an Admission's.
+func (s *Settlement) Slices(logID int64) uint8 { return s.in.of(logID) }
+
 // split are the accounts of the request in whose slices it runs, and the others.
-func (r *Request) split(logID int64) (sliced, direct [4]AccountID) {
+func (r *Request) split(bits uint8) (sliced, direct [4]AccountID) {
 	direct = r.accounts()
-	bits := r.Slices(logID)
 	for i := range direct {
 		if bits>>i&1 == 1 {
 			sliced[i], direct[i] = direct[i], AccountID{}
@@ -174,8 +184,8 @@ func (s *slicer) bears(c Claim, a *Admission, now time.Time) bool {
 
 // enter has a request run in slices.
 func (s *slicer) enter(a *Admission, bits uint8) {
-	a.sliced, a.entered, a.slicedBy = bits, bits, s.logID
-	sliced, _ := a.split(s.logID)
+	a.in, a.entered = inSlices{bits, s.logID}, bits
+	sliced, _ := a.split(bits)
 	for _, id := range sliced {
 		if sl := s.of[id]; sl != nil {
 			sl.running = sl.running.plus(a.Hold, a.Tokens)
@@ -186,10 +196,9 @@ func (s *slicer) enter(a *Admission, bits uint8) {
 
 // leave takes back that a request was let in.
 func (s *slicer) leave(a *Admission) {
-	a.sliced = a.entered
-	sliced, _ := a.split(s.logID)
+	sliced, _ := a.split(a.entered)
 	for _, id := range sliced {
-		if sl := s.of[id]; sl != nil {
+		if sl := s.of[id]; sl != nil && a.in.logID == s.logID {
 			sl.running = sl.running.minus(a.Hold, a.Tokens)
 			sl.untold.Requests--
 			if sl.next != nil {
@@ -197,7 +206,7 @@ func (s *slicer) leave(a *Admission) {
 			}
 		}
 	}
-	a.sliced, a.entered, a.granted = 0, 0, false
+	a.in, a.entered, a.granted = inSlices{}, 0, false
 }
 
 // withdraw takes back that a request was let in, and has not begun.
@@ -227,7 +236,7 @@ func (s *slicer) prepare(b *Batch) {
 		return
 	}
 	for _, x := range b.Settlements {
-		sliced, _ := x.split(b.LogID)
+		sliced, _ := x.split(x.Slices(b.LogID))
 		for _, id := range sliced {
 			if sl := s.of[id]; sl != nil && !now.Before(sl.until) && !slices.Contains(b.over, id) {
 				b.over = append(b.over, id)
@@ -314,15 +323,16 @@ func (s *slicer) ask(b *Batch, a *Admission, accounts map[AccountID]*Account, no
 	if r := admit(a, bits, accounts, now); r != nil {
 		return r
 	}
+	if len(a.Claims) == 0 {
+		return nil
+	}
 	s.enter(a, bits)
 	for _, c := range a.Claims {
 		if account := accounts[c.Account]; account != nil && bits&c.Account.bit() == 0 && s.cut(c, a, account, now) {
-			a.sliced |= c.Account.bit()
+			a.in.bits |= c.Account.bit()
 		}
 	}
-	if a.sliced != 0 {
-		s.admitted = append(s.admitted, a)
-	}
+	s.admitted = append(s.admitted, a)
 	return nil
 }
 
@@ -338,7 +348,7 @@ func (s *slicer) open(b *Batch, id AccountID) Delta {
 	n := &nextSlice{limits: sl.limits, want: sl.want, running: sl.running}
 	d := sl.untold
 	for _, x := range b.Settlements {
-		if sliced, _ := x.split(b.LogID); slices.Contains(sliced[:], id) {
+		if sliced, _ := x.split(x.Slices(b.LogID)); slices.Contains(sliced[:], id) {
 			n.running = n.running.minus(x.Hold, x.Tokens)
 			d.Spent += x.Cost
 			d.Tokens += x.delta().Tokens
@@ -454,7 +464,7 @@ func (s *slicer) written(b *Batch) {
 		return
 	}
 	for _, x := range b.Settlements {
-		sliced, _ := x.split(b.LogID)
+		sliced, _ := x.split(x.Slices(b.LogID))
 		for _, id := range sliced {
 			if sl := s.of[id]; sl != nil && sl.next == nil {
 				sl.running = sl.running.minus(x.Hold, x.Tokens)

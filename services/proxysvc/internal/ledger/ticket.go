@@ -175,7 +175,7 @@ func (t *Ticket) Progress(p *Progress) {
 // open and another replica settles it from its progress.
 func (t *Ticket) Settle(ctx context.Context, s *Settlement) error {
 	a := t.admission
-	s.Hold, s.Tokens, s.sliced, s.slicedBy = a.Hold, a.Tokens, a.sliced, a.slicedBy
+	s.Hold, s.Tokens, s.in = a.Hold, a.Tokens, a.in
 	if !t.decided {
 		s.Unadmitted = true
 		both := t.end.CompareAndSwap(nil, s)
