@@ -92,10 +92,14 @@ func newSlicer(last time.Duration) *slicer {
 	return &slicer{last: last, of: map[AccountID]*slice{}, asked: map[AccountID]time.Time{}}
 }
 
-// begin goes on to a new log, which has no slices: those of the one before ended with it.
+// begin goes on to a new log, which has no slices: those of the one before ended with it, and
+// whom they let in without having begun is to be asked for anew.
 func (s *slicer) begin(logID int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, a := range s.admitted {
+		a.in, a.entered, a.granted = inSlices{}, 0, false
+	}
 	s.logID, s.next, s.admitted = logID, nil, nil
 	clear(s.of)
 	clear(s.asked)
@@ -280,6 +284,8 @@ func (s *slicer) decide(b *Batch, accounts map[AccountID]*Account, now time.Time
 	admitted := make([]*Admission, 0, len(b.Admissions))
 	for _, a := range b.Admissions {
 		if a.granted {
+			_, direct := a.split(a.Slices(b.LogID))
+			apply(direct, a.delta(), accounts, now)
 			tell(a, nil, a.standing)
 			admitted = append(admitted, a)
 			continue

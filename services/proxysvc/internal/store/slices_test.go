@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -395,5 +396,88 @@ func TestABatchThatIsRefusedTakesNothingOfSlices(t *testing.T) {
 		return []bool{true}
 	})
 	w.stop()
+	auditClean(t, w.store)
+}
+
+// beforeCommit does something before a batch that a test waits for.
+type beforeCommit struct {
+	*Store
+	do func(*ledger.Batch)
+}
+
+func (s beforeCommit) Commit(ctx context.Context, b *ledger.Batch) error {
+	s.do(b)
+	return s.Store.Commit(ctx, b)
+}
+
+// TestASliceOfAFencedLogAdmitsNobody fences a log when a slice of it has let a request in
+// that is not on the ledger: it is decided on anew, and its budget is used up by then.
+func TestASliceOfAFencedLogAdmitsNobody(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	s := New(db)
+	settler, err := s.OpenLog(t.Context(), "settler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fenced bool
+	w, stop := startWriterOn(t, beforeCommit{s, func(b *ledger.Batch) {
+		if fenced || len(b.Admissions) == 0 || b.Admissions[0].Slices(b.LogID) == 0 {
+			return
+		}
+		fenced = true
+		if _, err := s.TakeOver(t.Context(), settler.LogID, -time.Hour); err != nil {
+			t.Error(err)
+		}
+		if _, err := db.Exec(t.Context(), `update spend.accounts set spent_nano_usd = 100000 where kind = 'key'`); err != nil {
+			t.Error(err)
+		}
+	}}, sliced("first"))
+	claims := ofBoth(100_000, 1_000_000)
+	for range 2 {
+		spend(t, w, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: claims})
+	}
+	_, err = w.Admit(t.Context(), &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: claims})
+	if refusal, ok := errors.AsType[*ledger.Refusal](err); !ok || !refusal.Final || !fenced {
+		t.Errorf("the budget is used up: %v, fenced %v", err, fenced)
+	}
+	stop()
+}
+
+// TestWhatASliceLetInHoldsOfOtherAccounts writes a request that a slice of its key has let in,
+// of a team that has no limit any more, with one that is decided on: what each holds of the
+// team is given back.
+func TestWhatASliceLetInHoldsOfOtherAccounts(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, Schema, Migrations)
+	w := startReplica(t, db, t.TempDir(), sliced("first"))
+	<-w.Ready()
+	spend(t, w.Writer, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: ofBoth(100_000, 1_000_000)})
+	spend(t, w.Writer, &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: ofKey("k", budget(100_000))})
+	release := w.cable.Hold()
+	begun := &ledger.Admission{Request: request("k", "team"), Hold: 100, Claims: ofKey("k", budget(100_000))}
+	ticket := w.Begin(begun)
+	if ticket == nil {
+		t.Fatal("not begun")
+	}
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		spend(t, w.Writer, &ledger.Admission{Request: request("other", "team"), Hold: 100, Claims: ofKey("other", budget(100_000))})
+	})
+	asked.Go(func() {
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	release()
+	asked.Wait()
+	auditClean(t, w.store)
+	if err := ticket.Settle(t.Context(), settlement(begun.Request, 7)); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	if diff := cmp.Diff(stand{Spent: 28}, standOf(t, db, "team", "team")); diff != "" {
+		t.Errorf("the team in the end (-want +got):\n%s", diff)
+	}
 	auditClean(t, w.store)
 }
