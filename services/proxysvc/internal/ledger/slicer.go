@@ -18,14 +18,6 @@ import (
 // What an account has spent and holds, slices included, is never more than its budget; what
 // runs in a slice, and what was spent of it and not told, never more than the slice.
 
-// BudgetSlice is what the ledger has of a slice: what is held for it, and for requests that run.
-// One that holds nothing is gone.
-type BudgetSlice struct {
-	Account      AccountID
-	Held         money.NanoUSD
-	Open, Tokens int64
-}
-
 const (
 	// A slice is an eighth of what is left at most, so that all replicas get theirs.
 	sliceOfLeft = 8
@@ -103,60 +95,6 @@ func (s *slicer) begin(logID int64) {
 	s.logID, s.next, s.admitted = logID, nil, nil
 	clear(s.of)
 	clear(s.asked)
-}
-
-// bit is the account's place among those of its requests (Request.accounts). Only keys and
-// teams have slices.
-func (id AccountID) bit() uint8 {
-	switch id.Kind {
-	case KindKey:
-		return 1 << 0
-	case KindTeam:
-		return 1 << 2
-	}
-	return 0
-}
-
-// inSlices says in which slices of a log a request runs.
-type inSlices struct {
-	bits  uint8 // of their accounts
-	logID int64
-}
-
-func (in inSlices) of(logID int64) uint8 {
-	if in.logID != logID {
-		return 0
-	}
-	return in.bits
-}
-
-// Slices says in the slices of which accounts the request runs, in a log: 1 stands for its
-// key's, 4 for its team's.
-func (a *Admission) Slices(logID int64) uint8 { return a.in.of(logID) }
-
-// Slices says in the slices of which accounts the request ran, as an Admission's.
-func (s *Settlement) Slices(logID int64) uint8 { return s.in.of(logID) }
-
-// split are the accounts of the request in whose slices it runs, and the others.
-func (r *Request) split(bits uint8) (sliced, direct [4]AccountID) {
-	direct = r.accounts()
-	for i := range direct {
-		if bits>>i&1 == 1 {
-			sliced[i], direct[i] = direct[i], AccountID{}
-		}
-	}
-	return sliced, direct
-}
-
-// sliceable says whether a slice can stand for the limits.
-func (l Limits) sliceable() bool {
-	return len(l.Budgets) > 0 && !l.Soft && l.MaxParallelRequests == nil && l.RPM == nil && l.TPM == nil
-}
-
-// same says whether limits that a slice can stand for are the same.
-func (l Limits) same(m Limits) bool {
-	warn := l.Warn == m.Warn || l.Warn != nil && m.Warn != nil && *l.Warn == *m.Warn
-	return warn && l.sliceable() && m.sliceable() && slices.Equal(l.Budgets, m.Budgets)
 }
 
 // admit lets a request in if the slices of all its claims bear it.
@@ -240,7 +178,11 @@ func (s *slicer) prepare(b *Batch) {
 		return
 	}
 	for _, x := range b.Settlements {
-		sliced, _ := x.split(x.Slices(b.LogID))
+		bits := x.Slices(b.LogID)
+		if bits == 0 {
+			continue
+		}
+		sliced, _ := x.split(bits)
 		for _, id := range sliced {
 			if sl := s.of[id]; sl != nil && !now.Before(sl.until) && !slices.Contains(b.over, id) {
 				b.over = append(b.over, id)
@@ -412,28 +354,6 @@ func (s *slicer) cut(c Claim, a *Admission, account *Account, now time.Time) boo
 	return true
 }
 
-// left is what the budgets of a claim have left that nobody holds.
-func (c Claim) left(account *Account, now time.Time) money.NanoUSD {
-	var least *money.NanoUSD
-	for _, b := range c.Limits.Budgets {
-		spent, _ := account.spent(b)
-		if left := b.at(now) - spent - account.Held; least == nil || left < *least {
-			least = &left
-		}
-	}
-	if least == nil {
-		return 0
-	}
-	return *least
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
 // undo forgets what a batch was to change that is not written; all: also that slices have
 // let its requests in.
 func (s *slicer) undo(all bool) {
@@ -470,7 +390,11 @@ func (s *slicer) written(b *Batch) {
 		return
 	}
 	for _, x := range b.Settlements {
-		sliced, _ := x.split(x.Slices(b.LogID))
+		bits := x.Slices(b.LogID)
+		if bits == 0 {
+			continue
+		}
+		sliced, _ := x.split(bits)
 		for _, id := range sliced {
 			if sl := s.of[id]; sl != nil && sl.next == nil {
 				sl.running = sl.running.minus(x.Hold, x.Tokens)
