@@ -20,6 +20,7 @@ type keyring struct {
 	many    []string // of many teams, without limits
 	team    []string // as many of one team
 	limited []string // with budgets, of a team with one
+	rated   []string // of another such team, and with as many requests a minute as there are
 	mass    []string // a million, made when they are needed
 }
 
@@ -32,6 +33,7 @@ func (s *stand) loadKeys(ctx context.Context, n int) error {
 	plain := &keysv1.Limits{}
 	budget := int64(1e15)
 	limits := &keysv1.Limits{MaxBudgetNanoUsd: &budget, BudgetDuration: "30d"}
+	rated := &keysv1.Limits{MaxBudgetNanoUsd: &budget, BudgetDuration: "30d", RpmLimit: &budget}
 	if err := s.makeTeams(ctx, limits); err != nil {
 		return err
 	}
@@ -42,13 +44,16 @@ func (s *stand) loadKeys(ctx context.Context, n int) error {
 	if s.keys.team, err = s.makeKeys(ctx, "team", "team-hot", plain, n*2/10); err != nil {
 		return err
 	}
-	if s.keys.limited, err = s.makeKeys(ctx, "limited", "team-limited", limits, n/10); err != nil {
+	if s.keys.limited, err = s.makeKeys(ctx, "limited", "team-limited", limits, n/20); err != nil {
+		return err
+	}
+	if s.keys.rated, err = s.makeKeys(ctx, "rated", "team-rated", rated, n/20); err != nil {
 		return err
 	}
 	if _, err := s.db.Exec(ctx, `vacuum analyze keys.keys`); err != nil {
 		return err
 	}
-	for _, keys := range [][]string{s.keys.many, s.keys.team, s.keys.limited} {
+	for _, keys := range [][]string{s.keys.many, s.keys.team, s.keys.limited, s.keys.rated} {
 		if err := s.verify(ctx, keys); err != nil {
 			return err
 		}
@@ -95,10 +100,10 @@ func addRows(ctx context.Context, s *stand) error {
 	return err
 }
 
-// makeTeams makes team-0 … team-999, team-hot, and team-limited, which has limits.
+// makeTeams makes team-0 … team-999, team-hot, and two that have limits.
 func (s *stand) makeTeams(ctx context.Context, limits *keysv1.Limits) error {
 	api := keysv1.NewTeamServiceClient(s.services["keysvc"].conn)
-	for id, l := range map[string]*keysv1.Limits{"team-hot": {}, "team-limited": limits} {
+	for id, l := range map[string]*keysv1.Limits{"team-hot": {}, "team-limited": limits, "team-rated": limits} {
 		if _, err := api.EnsureTeam(ctx, &keysv1.EnsureTeamRequest{TeamId: id, Limits: l}); err != nil {
 			return fmt.Errorf("make %s: %w", id, err)
 		}

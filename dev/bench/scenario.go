@@ -59,6 +59,7 @@ const few, grown = "before", "grown"
 func (k keyring) unlimited() []string { return k.many }
 func (k keyring) hot() []string       { return k.team }
 func (k keyring) budgets() []string   { return k.limited }
+func (k keyring) rates() []string     { return k.rated }
 func (k keyring) few() []string       { return k.many[:20] }
 func (k keyring) spread() []string    { return k.many[:len(k.team)] }
 func (k keyring) million() []string   { return k.mass }
@@ -76,6 +77,7 @@ func scenarios() []scenario {
 		{name: "plain64", about: "2 KB, c=64", targets: all, body: 2 * kb, clients: 64},
 		{name: "limited8", about: "2 KB, c=8, keys and team with budgets", targets: []string{nginx, reverse, portkey, proxysvc}, body: 2 * kb, clients: 8, keys: keyring.budgets},
 		{name: "limited64", about: "2 KB, c=64, keys and team with budgets", targets: []string{nginx, reverse, portkey, proxysvc}, body: 2 * kb, clients: 64, keys: keyring.budgets},
+		{name: "rated64", about: "2 KB, c=64, keys with budgets and requests a minute: Postgres decides before each call", targets: []string{nginx, reverse, proxysvc}, body: 2 * kb, clients: 64, keys: keyring.rates},
 		{name: "hot", about: "2 KB, c=64, one team has all traffic", targets: own, body: 2 * kb, clients: 64, keys: keyring.hot},
 		{name: "open", about: "2 KB, 500 a second, whether answered or not", targets: fast, body: 2 * kb, clients: 64, rate: 500},
 		{name: "sse", about: "streams of 20 deltas at once, c=8", targets: all, body: 2 * kb, stream: true, pace: upstream.Pace{Deltas: 20}, clients: 8},

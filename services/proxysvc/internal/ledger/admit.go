@@ -39,8 +39,7 @@ func admit(a *Admission, sliced uint8, accounts map[AccountID]*Account, now time
 			return r
 		}
 	}
-	_, direct := a.split(sliced)
-	apply(direct, a.delta(), accounts, now)
+	apply(a.direct(sliced), a.delta(), accounts, now)
 	return nil
 }
 

@@ -39,8 +39,8 @@ type Batch struct {
 	// called.
 	Slices []BudgetSlice
 
-	over []AccountID // whose slices are over, and to be written
-	told []told      // what accounts are told that Decide was not given
+	over []*slice // that are over, and to be written
+	told []told   // what accounts are told that Decide was not given
 }
 
 // told is what an account is told of a slice.
@@ -76,12 +76,10 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 		deltas[t.id] = deltas[t.id].plus(t.Delta)
 	}
 	for _, s := range b.Settlements {
-		_, direct := s.split(s.Slices(b.LogID))
-		add(direct, s.delta())
+		add(s.direct(s.Slices(b.LogID)), s.delta())
 	}
 	for _, a := range admitted {
-		_, direct := a.split(a.Slices(b.LogID))
-		add(direct, a.delta())
+		add(a.direct(a.Slices(b.LogID)), a.delta())
 	}
 	return deltas
 }
@@ -90,7 +88,7 @@ func (b *Batch) Deltas(admitted []*Admission, shared func(AccountID) bool) map[A
 func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 	n := 2 * (len(b.Settlements) + len(b.Admissions)) // most limits are a key's and its team's
 	ids, met := make([]AccountID, 0, n), make(map[AccountID]bool, n)
-	add := func(of ...AccountID) {
+	add := func(of [4]AccountID) {
 		for _, id := range of {
 			if id.ID != "" && shared(id) && !met[id] {
 				met[id] = true
@@ -98,17 +96,18 @@ func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 			}
 		}
 	}
-	add(b.over...)
+	for _, sl := range b.over {
+		add([4]AccountID{sl.id})
+	}
 	for _, s := range b.Settlements {
-		_, direct := s.split(s.Slices(b.LogID))
-		add(direct[:]...)
+		add(s.direct(s.Slices(b.LogID)))
 	}
 	for _, a := range b.Admissions {
-		all := a.accounts()
 		if a.granted {
-			_, all = a.split(a.Slices(b.LogID))
+			add(a.direct(a.Slices(b.LogID)))
+		} else {
+			add(a.accounts())
 		}
-		add(all[:]...)
 	}
 	return ids
 }
@@ -116,8 +115,7 @@ func (b *Batch) Accounts(shared func(AccountID) bool) []AccountID {
 // Settle changes shared accounts by the batch's settlements, as the store will.
 func (b *Batch) Settle(accounts map[AccountID]*Account, now time.Time) {
 	for _, s := range b.Settlements {
-		_, direct := s.split(s.Slices(b.LogID))
-		apply(direct, s.delta(), accounts, now)
+		apply(s.direct(s.Slices(b.LogID)), s.delta(), accounts, now)
 	}
 }
 

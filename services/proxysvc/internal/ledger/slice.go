@@ -21,12 +21,14 @@ type BudgetSlice struct {
 func (id AccountID) bit() uint8 {
 	switch id.Kind {
 	case KindKey:
-		return 1 << 0
+		return bitKey
 	case KindTeam:
-		return 1 << 2
+		return bitTeam
 	}
 	return 0
 }
+
+const bitKey, bitTeam = 1 << 0, 1 << 2
 
 // inSlices says in which slices of a log a request runs.
 type inSlices struct {
@@ -48,15 +50,24 @@ func (a *Admission) Slices(logID int64) uint8 { return a.in.of(logID) }
 // Slices says in the slices of which accounts the request ran, as an Admission's.
 func (s *Settlement) Slices(logID int64) uint8 { return s.in.of(logID) }
 
-// split are the accounts of the request in whose slices it runs, and the others.
-func (r *Request) split(bits uint8) (sliced, direct [4]AccountID) {
-	direct = r.accounts()
-	for i := range direct {
-		if bits>>i&1 == 1 {
-			sliced[i], direct[i] = direct[i], AccountID{}
+// runsIn says whether the request ran in the slice of an account.
+func (s *Settlement) runsIn(id AccountID, logID int64) bool {
+	owner := s.KeyID
+	if id.Kind == KindTeam {
+		owner = s.TeamID
+	}
+	return s.Slices(logID)&id.bit() != 0 && owner == id.ID
+}
+
+// direct are the accounts of the request, but those in whose slices it runs.
+func (r *Request) direct(sliced uint8) [4]AccountID {
+	ids := r.accounts()
+	for i := range ids {
+		if sliced>>i&1 == 1 {
+			ids[i] = AccountID{}
 		}
 	}
-	return sliced, direct
+	return ids
 }
 
 // sliceable says whether a slice can stand for the limits.

@@ -45,6 +45,7 @@ func (h holding) minus(hold money.NanoUSD, tokens int64) holding {
 
 // slice is the slice of one account.
 type slice struct {
+	id      AccountID
 	limits  Limits        // that it was cut by
 	until   time.Time     // by this machine's clock; from then on it is over
 	want    money.NanoUSD // what it had beside its requests when it was cut
@@ -74,9 +75,9 @@ type slicer struct {
 	logID int64
 	of    map[AccountID]*slice
 	asked map[AccountID]time.Time // when accounts without slices were asked
-	// next are the accounts whose slices the batch changes that is being written, and
-	// admitted those of its requests that slices bear and that did not begin before.
-	next     []AccountID
+	// next are the slices that the batch changes which is being written, and admitted those
+	// of its requests that slices bear and that did not begin before.
+	next     []*slice
 	admitted []*Admission
 }
 
@@ -127,20 +128,29 @@ func (s *slicer) bears(c Claim, a *Admission, now time.Time) bool {
 // enter has a request run in slices.
 func (s *slicer) enter(a *Admission, bits uint8) {
 	a.in, a.entered = inSlices{bits, s.logID}, bits
-	sliced, _ := a.split(bits)
-	for _, id := range sliced {
-		if sl := s.of[id]; sl != nil {
+	for _, sl := range s.in(&a.Request, bits) {
+		if sl != nil {
 			sl.running = sl.running.plus(a.Hold, a.Tokens)
 			sl.untold.Requests++
 		}
 	}
 }
 
+// in are the slices of a request's accounts, its key's and its team's.
+func (s *slicer) in(r *Request, bits uint8) (of [2]*slice) {
+	if bits&bitKey != 0 {
+		of[0] = s.of[AccountID{Kind: KindKey, ID: r.KeyID}]
+	}
+	if bits&bitTeam != 0 {
+		of[1] = s.of[AccountID{Kind: KindTeam, ID: r.TeamID}]
+	}
+	return of
+}
+
 // leave takes back that a request was let in.
 func (s *slicer) leave(a *Admission) {
-	sliced, _ := a.split(a.entered)
-	for _, id := range sliced {
-		if sl := s.of[id]; sl != nil && a.in.logID == s.logID {
+	for _, sl := range s.in(&a.Request, a.in.of(s.logID)&a.entered) {
+		if sl != nil {
 			sl.running = sl.running.minus(a.Hold, a.Tokens)
 			sl.untold.Requests--
 			if sl.next != nil {
@@ -170,22 +180,17 @@ func (s *slicer) prepare(b *Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(b.Settlements)+len(b.Admissions)+len(b.Progress) == 0 {
-		for id, sl := range s.of {
+		for _, sl := range s.of {
 			if len(b.over) < maxBatch && sl.isOver(now) {
-				b.over = append(b.over, id)
+				b.over = append(b.over, sl)
 			}
 		}
 		return
 	}
 	for _, x := range b.Settlements {
-		bits := x.Slices(b.LogID)
-		if bits == 0 {
-			continue
-		}
-		sliced, _ := x.split(bits)
-		for _, id := range sliced {
-			if sl := s.of[id]; sl != nil && !now.Before(sl.until) && !slices.Contains(b.over, id) {
-				b.over = append(b.over, id)
+		for _, sl := range s.in(&x.Request, x.Slices(b.LogID)) {
+			if sl != nil && !now.Before(sl.until) && !slices.Contains(b.over, sl) {
+				b.over = append(b.over, sl)
 			}
 		}
 	}
@@ -215,19 +220,18 @@ func (s *slicer) decide(b *Batch, accounts map[AccountID]*Account, now time.Time
 	defer s.mu.Unlock()
 	s.undo(false)
 	b.Slices, b.told = nil, nil
-	for _, id := range b.over {
-		d := s.open(b, id)
-		if account := accounts[id]; account != nil {
+	for _, sl := range b.over {
+		d := s.open(b, sl)
+		if account := accounts[sl.id]; account != nil {
 			account.Apply(d, now)
 		} else {
-			b.told = append(b.told, told{id, d})
+			b.told = append(b.told, told{sl.id, d})
 		}
 	}
 	admitted := make([]*Admission, 0, len(b.Admissions))
 	for _, a := range b.Admissions {
 		if a.granted {
-			_, direct := a.split(a.Slices(b.LogID))
-			apply(direct, a.delta(), accounts, now)
+			apply(a.direct(a.Slices(b.LogID)), a.delta(), accounts, now)
 			tell(a, nil, a.standing)
 			admitted = append(admitted, a)
 			continue
@@ -243,15 +247,15 @@ func (s *slicer) decide(b *Batch, accounts map[AccountID]*Account, now time.Time
 			admitted = append(admitted, a)
 		}
 	}
-	for _, id := range s.next {
-		n := s.of[id].next
+	for _, sl := range s.next {
+		n := sl.next
 		n.noted = n.running
 		n.noted.held += n.spare
-		if account := accounts[id]; account != nil {
+		if account := accounts[sl.id]; account != nil {
 			view := *account
 			n.view = &view
 		}
-		b.Slices = append(b.Slices, BudgetSlice{id, n.noted.held, n.noted.open, n.noted.tokens})
+		b.Slices = append(b.Slices, BudgetSlice{sl.id, n.noted.held, n.noted.open, n.noted.tokens})
 	}
 	return admitted
 }
@@ -265,7 +269,7 @@ func (s *slicer) ask(b *Batch, a *Admission, accounts map[AccountID]*Account, no
 		case s.bears(c, a, time.Now()):
 			bits |= c.Account.bit()
 		case account != nil && s.of[c.Account] != nil:
-			account.Apply(s.open(b, c.Account), now)
+			account.Apply(s.open(b, s.of[c.Account]), now)
 		}
 	}
 	if r := admit(a, bits, accounts, now); r != nil {
@@ -286,8 +290,7 @@ func (s *slicer) ask(b *Batch, a *Admission, accounts map[AccountID]*Account, no
 
 // open has the batch change a slice: at first it keeps what runs in it and is over. It
 // returns what that changes in the account, which is told all.
-func (s *slicer) open(b *Batch, id AccountID) Delta {
-	sl := s.of[id]
+func (s *slicer) open(b *Batch, sl *slice) Delta {
 	if n := sl.next; n != nil { // for the next request of the batch it is cut anew
 		d := Delta{Held: -n.spare}
 		n.spare = 0
@@ -296,7 +299,7 @@ func (s *slicer) open(b *Batch, id AccountID) Delta {
 	n := &nextSlice{limits: sl.limits, want: sl.want, running: sl.running}
 	d := sl.untold
 	for _, x := range b.Settlements {
-		if sliced, _ := x.split(x.Slices(b.LogID)); slices.Contains(sliced[:], id) {
+		if x.runsIn(sl.id, b.LogID) {
 			n.running = n.running.minus(x.Hold, x.Tokens)
 			d.Spent += x.Cost
 			d.Tokens += x.delta().Tokens
@@ -309,7 +312,7 @@ func (s *slicer) open(b *Batch, id AccountID) Delta {
 	}
 	d.Held, d.Open, d.HeldTokens = n.running.held-sl.noted.held, n.running.open-sl.noted.open, n.running.tokens-sl.noted.tokens
 	sl.next = n
-	s.next = append(s.next, id)
+	s.next = append(s.next, sl)
 	return d
 }
 
@@ -328,7 +331,7 @@ func (s *slicer) cut(c Claim, a *Admission, account *Account, now time.Time) boo
 		if s.asked[c.Account] = time.Now(); !ok || time.Since(before) > s.last || len(s.of) >= maxSlices {
 			return false
 		}
-		sl = &slice{next: &nextSlice{}}
+		sl = &slice{id: c.Account, next: &nextSlice{}}
 	}
 	n := sl.next
 	left, until := c.left(account, now), now.Add(s.last)
@@ -346,7 +349,7 @@ func (s *slicer) cut(c Claim, a *Admission, account *Account, now time.Time) boo
 	}
 	if s.of[c.Account] == nil {
 		s.of[c.Account] = sl
-		s.next = append(s.next, c.Account)
+		s.next = append(s.next, sl)
 	}
 	account.Apply(Delta{Held: spare}, now)
 	n.limits, n.until, n.want, n.spare = c.Limits, time.Now().Add(until.Sub(now)), spare, spare
@@ -357,10 +360,9 @@ func (s *slicer) cut(c Claim, a *Admission, account *Account, now time.Time) boo
 // undo forgets what a batch was to change that is not written; all: also that slices have
 // let its requests in.
 func (s *slicer) undo(all bool) {
-	for _, id := range s.next {
-		sl := s.of[id]
+	for _, sl := range s.next {
 		if sl.next = nil; sl.noted == (holding{}) && sl.until.IsZero() { // it was new
-			delete(s.of, id)
+			delete(s.of, sl.id)
 		}
 	}
 	s.next = nil
@@ -390,13 +392,8 @@ func (s *slicer) written(b *Batch) {
 		return
 	}
 	for _, x := range b.Settlements {
-		bits := x.Slices(b.LogID)
-		if bits == 0 {
-			continue
-		}
-		sliced, _ := x.split(bits)
-		for _, id := range sliced {
-			if sl := s.of[id]; sl != nil && sl.next == nil {
+		for _, sl := range s.in(&x.Request, x.Slices(b.LogID)) {
+			if sl != nil && sl.next == nil {
 				sl.running = sl.running.minus(x.Hold, x.Tokens)
 				sl.untold.Spent += x.Cost
 				sl.untold.Tokens += x.delta().Tokens
@@ -404,17 +401,16 @@ func (s *slicer) written(b *Batch) {
 			}
 		}
 	}
-	for _, id := range s.next {
-		sl := s.of[id]
+	for _, sl := range s.next {
 		n := sl.next
 		sl.limits, sl.until, sl.want, sl.noted, sl.running, sl.untold, sl.next = n.limits, n.until, n.want, n.noted, n.running, Delta{}, nil
 		if n.view != nil {
 			sl.view = *n.view
 		}
 		if sl.noted == (holding{}) && sl.running == (holding{}) {
-			delete(s.of, id)
+			delete(s.of, sl.id)
 			if sl.want > 0 { // it was used, and may be again
-				s.asked[id] = time.Now()
+				s.asked[sl.id] = time.Now()
 			}
 		}
 	}
