@@ -21,8 +21,9 @@ import (
 const (
 	// A slice is an eighth of what is left at most, so that all replicas get theirs.
 	sliceOfLeft = 8
-	// It is of no use if it does not bear a few requests, and bears many to begin with.
-	sliceAtLeast, sliceAtFirst = 4, 16
+	// It is of no use if it does not bear two requests: an agent makes one after the other,
+	// and few cost what is held for them. To begin with it bears many.
+	sliceAtLeast, sliceAtFirst = 2, 16
 	// beforeReset is how long before the end of a window nothing of it is sliced: what is
 	// spent counts for the window that it is settled in.
 	beforeReset = 10 * time.Second

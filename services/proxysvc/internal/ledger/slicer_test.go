@@ -31,7 +31,7 @@ func TestWhatIsSliced(t *testing.T) {
 	}{
 		"much is left":                  {limits: limit(10_000), held: 170, last: time.Minute},
 		"little is left":                {limits: limit(10_000), account: Account{Spent: 9_000}, held: 132, last: time.Minute},
-		"less is left":                  {limits: limit(10_000), account: Account{Spent: 9_400, Held: 300}},
+		"less is left":                  {limits: limit(10_000), account: Account{Spent: 9_600, Held: 300}},
 		"the least of two budgets":      {limits: Limits{Budgets: []Budget{{Limit: 10_000}, {Limit: 1_000}}}, held: 132, last: time.Minute},
 		"a warning":                     {limits: Limits{Budgets: limit(10_000).Budgets, Warn: &warn}, held: 170, last: time.Minute},
 		"a soft budget":                 {limits: Limits{Budgets: limit(10_000).Budgets, Soft: true}},
