@@ -49,7 +49,7 @@ func (w *Writer) ride(ctx context.Context, b *Batch) outcome {
 		if fenced {
 			w.seen.Trouble("this log was fenced; a new one is opened", err)
 			if log, err = w.store.OpenLog(ctx, w.set.Instance); err == nil {
-				w.slicer.begin(log.LogID)
+				w.begin(log)
 			}
 		}
 		switch {

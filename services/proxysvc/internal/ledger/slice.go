@@ -8,8 +8,7 @@ import (
 )
 
 // BudgetSlice is what the ledger has of a slice: what is held for it, and for requests that
-// run in it.
-// One that holds nothing is gone.
+// run in it. One that holds nothing is gone.
 type BudgetSlice struct {
 	Account      AccountID
 	Held         money.NanoUSD

@@ -182,8 +182,11 @@ func (s *slicer) prepare(b *Batch) {
 	defer s.mu.Unlock()
 	if len(b.Settlements)+len(b.Admissions)+len(b.Progress) == 0 {
 		for _, sl := range s.of {
-			if len(b.over) < maxBatch && sl.isOver(now) {
+			if sl.isOver(now) {
 				b.over = append(b.over, sl)
+			}
+			if len(b.over) == maxBatch {
+				break
 			}
 		}
 		return
@@ -233,8 +236,7 @@ func (s *slicer) decide(b *Batch, accounts map[AccountID]*Account, now time.Time
 	for _, a := range b.Admissions {
 		if a.granted {
 			apply(a.direct(a.Slices(b.LogID)), a.delta(), accounts, now)
-			tell(a, nil, a.standing)
-			admitted = append(admitted, a)
+			admitted = append(admitted, a) // its ticket knows where it stands
 			continue
 		}
 		r := s.ask(b, a, accounts, now)

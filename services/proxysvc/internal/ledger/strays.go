@@ -184,6 +184,7 @@ func adjustment(s *Settlement, f Found, now time.Time) *Settlement {
 	a.RequestID = fmt.Sprintf("%s.adj%d", s.RequestID, f.Rows)
 	a.Usage, a.Cost, a.Breakdown = delta, s.Cost-f.Cost, nil
 	a.Status, a.Thread, a.EndedAt = Adjusted, nil, now
+	a.in = inSlices{} // its own row has ended it there
 	return &a
 }
 

@@ -46,6 +46,17 @@ func standOf(t *testing.T, db *pgxpool.Pool, kind, id string) stand {
 	return s
 }
 
+// comesTo waits until the key stands there.
+func comesTo(t *testing.T, db *pgxpool.Pool, want stand) {
+	t.Helper()
+	waitFor(t, func() []bool {
+		if standOf(t, db, "key", "k") != want {
+			return nil
+		}
+		return []bool{true}
+	})
+}
+
 // start admits a request, beside its call if that can be.
 func start(t *testing.T, w *ledger.Writer, a *ledger.Admission) (*ledger.Ticket, bool, error) {
 	t.Helper()
@@ -188,15 +199,6 @@ func TestASliceThatIsNotUsedIsGivenBack(t *testing.T) {
 	set.BudgetSlice = 100 * time.Millisecond
 	w := startReplica(t, db, t.TempDir(), set)
 	<-w.Ready()
-	back := func(want stand) {
-		t.Helper()
-		waitFor(t, func() []bool {
-			if standOf(t, db, "key", "k") != want {
-				return nil
-			}
-			return []bool{true}
-		})
-	}
 	a := &ledger.Admission{Request: request("k", "team"), Hold: 100, Tokens: 3, Claims: ofBoth(100_000, 1_000_000)}
 	running, _, err := start(t, w.Writer, a)
 	if err != nil {
@@ -211,12 +213,12 @@ func TestASliceThatIsNotUsedIsGivenBack(t *testing.T) {
 		}
 		return []bool{true}
 	})
-	back(stand{Spent: 7 * n, Held: 100, Open: 1}) // the first runs beside the slice
+	comesTo(t, db, stand{Spent: 7 * n, Held: 100, Open: 1}) // the first runs beside the slice
 	if err := running.Settle(t.Context(), settlement(a.Request, 7)); err != nil {
 		t.Fatal(err)
 	}
 	n++
-	back(stand{Spent: 7 * n})
+	comesTo(t, db, stand{Spent: 7 * n})
 	auditClean(t, w.store)
 	w.stop()
 }
@@ -389,12 +391,7 @@ func TestABatchThatIsRefusedTakesNothingOfSlices(t *testing.T) {
 	}
 	release()
 	users.Wait()
-	waitFor(t, func() []bool {
-		if standOf(t, db, "key", "k") != (stand{Spent: 70}) {
-			return nil
-		}
-		return []bool{true}
-	})
+	comesTo(t, db, stand{Spent: 70})
 	w.stop()
 	auditClean(t, w.store)
 }
