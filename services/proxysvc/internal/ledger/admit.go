@@ -93,7 +93,7 @@ func (c Claim) checkBudget(b Budget, hold money.NanoUSD, account *Account, now t
 			c.Who, hold, limit-spent, of())}
 	case hold > limit-spent-account.Held:
 		return &Refusal{Message: fmt.Sprintf(
-			"The %s's budget is held for requests in flight or to come: %s spent, $%s held, and this request could cost $%s. Try again when they have ended.",
+			"The %s's budget is held by its requests in flight, or for ones to come: %s spent, $%s held, and this request could cost $%s. Try again when they have ended.",
 			c.Who, of(), account.Held, hold)}
 	}
 	return nil
