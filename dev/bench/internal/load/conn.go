@@ -39,6 +39,7 @@ type Request struct {
 // answer is what was seen of one answer. All times are of the same clock.
 type answer struct {
 	first  time.Time       // first byte
+	think  time.Duration   // what of it the upstream took, of a stream
 	end    time.Time       // last byte
 	last   time.Duration   // from the upstream's last event to the last byte
 	lags   []time.Duration // of deltas, from the upstream to here
@@ -220,9 +221,11 @@ func readMessage(body io.Reader) error {
 }
 
 var (
-	sentAt = []byte(`"sent_at":`)
-	delta  = []byte(`data: {"type":"content_block_delta"`)
-	stop   = []byte(`data: {"type":"message_stop"`)
+	sentAt  = []byte(`"sent_at":`)
+	thought = []byte(`"thought_ns":`)
+	begin   = []byte(`data: {"type":"message_start"`)
+	delta   = []byte(`data: {"type":"content_block_delta"`)
+	stop    = []byte(`data: {"type":"message_stop"`)
 )
 
 // readStream reads a stream and notes how late its events are.
@@ -242,8 +245,11 @@ func (c *conn) readStream(body io.Reader, r *Request, a *answer) error {
 		if err != nil {
 			return fmt.Errorf("read the stream: %w", err)
 		}
-		at, stamped := stamp(line)
+		at, stamped := number(line, sentAt)
 		switch {
+		case bytes.HasPrefix(line, begin):
+			think, _ := number(line, thought)
+			a.think = time.Duration(think)
 		case bytes.HasPrefix(line, delta):
 			a.deltas++
 			c.each()
@@ -267,9 +273,9 @@ func (c *conn) readStream(body io.Reader, r *Request, a *answer) error {
 	return nil
 }
 
-// stamp finds the instant at which the upstream sent an event.
-func stamp(line []byte) (int64, bool) {
-	_, rest, ok := bytes.Cut(line, sentAt)
+// number finds a number that the upstream wrote into an event.
+func number(line, name []byte) (int64, bool) {
+	_, rest, ok := bytes.Cut(line, name)
 	if !ok {
 		return 0, false
 	}

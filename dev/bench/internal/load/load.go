@@ -41,8 +41,9 @@ type Result struct {
 	// Sent, Failed and Left count everything, also what was outside Measure.
 	Sent, Answered, Failed, Left int64
 	FirstError                   string
-	// TTFB and Whole count from when the request was due; Lag is that of deltas and
-	// Last that of the end of a stream, both from the upstream.
+	// TTFB and Whole count from when the request was due, TTFB of a stream without the
+	// upstream's own time; Lag is that of deltas and Last that of the end of a stream, both
+	// from the upstream.
 	TTFB, Whole, Lag, Last Times
 }
 
@@ -204,7 +205,7 @@ func (c *client) note(due time.Time, a *answer, err error) {
 	if c.spec.Rate == 0 && !in(a.end) || c.spec.Rate > 0 && !in(due) {
 		return
 	}
-	s.TTFB = append(s.TTFB, a.first.Sub(due))
+	s.TTFB = append(s.TTFB, a.first.Sub(due)-a.think)
 	s.Whole = append(s.Whole, a.end.Sub(due))
 	s.Lag = append(s.Lag, a.lags...)
 	if a.last != 0 {

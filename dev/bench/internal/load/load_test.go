@@ -71,5 +71,8 @@ func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
 		if least := time.Duration(i+1)*service - time.Duration(i)*service/10; d < least {
 			t.Fatalf("request %d took %s from when it was due, want at least %s", i, d, least)
 		}
+		if most := d - service; r.TTFB[i] > most {
+			t.Fatalf("a first byte came after %s, want at most %s: without the time that the upstream took", r.TTFB[i], most)
+		}
 	}
 }

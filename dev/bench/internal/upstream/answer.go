@@ -28,10 +28,11 @@ var plainFormat = func() string {
 
 // message answers one request.
 func (c *client) message(stream bool) error {
+	asked := time.Now()
 	n := c.server.begun.Add(1)
 	var err error
 	if stream {
-		err = c.stream(n, *c.server.pace.Load())
+		err = c.stream(n, *c.server.pace.Load(), asked)
 	} else {
 		c.out = fmt.Appendf(c.out[:0], plainFormat, n, InputTokens, OutputTokens)
 		_, err = c.conn.Write(c.out)
@@ -44,12 +45,13 @@ func (c *client) message(stream bool) error {
 	return nil
 }
 
-// stream sends one answer as events, each a chunk of its own.
-func (c *client) stream(n int64, p Pace) error {
+// stream sends one answer as events, each a chunk of its own. The first one has how long
+// it took since the request was asked, to the instant: timers are late by a millisecond.
+func (c *client) stream(n int64, p Pace, asked time.Time) error {
 	time.Sleep(p.First)
 	c.out = append(c.out[:0], "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"...)
 	c.event("message_start", `{"type":"message_start","message":{"id":"msg_%020d","type":"message","role":"assistant","model":"`+Model+
-		`","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":1}}}`, n, InputTokens)
+		`","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":1}},"thought_ns":%d}`, n, InputTokens, time.Since(asked))
 	c.event("content_block_start", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`)
 	for i := range p.Deltas {
 		if i > 0 && p.Gap > 0 {
