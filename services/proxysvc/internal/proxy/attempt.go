@@ -3,8 +3,6 @@ package proxy
 import (
 	"context"
 	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/leash"
@@ -26,40 +24,11 @@ type outbound struct {
 	first attempt
 }
 
-// attempt is one question to one deployment. Its context ends with the request's.
+// attempt is one question to one deployment. Its context ends with the request's; bytes
+// that come are its signs.
 type attempt struct {
-	life  leash.Leash
-	signs atomic.Int64 // of life: how often bytes came
-	limit *time.Timer  // ends it when the deployment's time is up; nil: no limit
-
-	mu     sync.Mutex
-	idle   *time.Timer // looks for signs
-	seen   int64       // at the last look
-	silent int         // looks that found no new one
-}
-
-// looks is how often a silence is looked at before it is long enough. So it may last a
-// quarter longer than it should, and a piece of a stream costs no timer.
-const looks = 4
-
-// watch begins to look.
-func (a *attempt) watch(idle time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.idle = time.AfterFunc(idle/looks, func() { a.look(idle) })
-}
-
-// look ends an attempt whose upstream is silent.
-func (a *attempt) look(idle time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if signs := a.signs.Load(); signs != a.seen {
-		a.seen, a.silent = signs, 0
-	} else if a.silent++; a.silent == looks {
-		a.life.End(errIdle)
-		return
-	}
-	a.idle.Reset(idle / looks)
+	waiting
+	limit *time.Timer // ends it when the deployment's time is up; nil: no limit
 }
 
 // maxRetryWait is the longest pause before a retry. When the upstream asks for a
@@ -124,8 +93,7 @@ func (o *outbound) attempt(ctx context.Context) (context.Context, *UpstreamRespo
 	if o.now != nil {
 		a = &attempt{}
 	}
-	ctx = a.life.Begin(ctx)
-	a.watch(o.s.set.IdleTimeout)
+	ctx = o.s.silence.begin(ctx, &a.waiting)
 	if d := o.timeLimit(); d > 0 {
 		a.limit = time.AfterFunc(d, func() { a.life.End(errTimeout) })
 	}
@@ -173,7 +141,7 @@ func (o *outbound) stop() {
 	if a == nil {
 		return
 	}
-	a.idle.Stop()
+	o.s.silence.end(&a.waiting)
 	if a.limit != nil {
 		a.limit.Stop()
 	}

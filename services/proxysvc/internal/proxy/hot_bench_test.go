@@ -151,8 +151,8 @@ func hot(tb testing.TB) []hotpath.Operation {
 		{Name: "ScanJSON200KB", Allocs: 1, Run: scan([]byte(messageOf(quoted(strings.Repeat(`{"name":"tool","description":"does a thing"},`, 3600)), "")))},
 		{Name: "Delta", Allocs: 0, Run: func() { events.ready = nil; events.take(piece) }},
 		{Name: "MeterWhole", Allocs: 2, Run: func() { Messages.newMeter(0, false).Body(whole) }},
-		{Name: "RequestPlain", Allocs: 38, Run: request(small)},
-		{Name: "RequestStream20Deltas", Allocs: 53, Run: request(streamed)},
+		{Name: "RequestPlain", Allocs: 31, Run: request(small)},
+		{Name: "RequestStream20Deltas", Allocs: 46, Run: request(streamed)},
 	}
 }
 

@@ -36,7 +36,7 @@ type run struct {
 
 	life     leash.Leash // ends when the client has gone or the request was stopped
 	over     leash.Hook  // then tells the sink
-	settling leash.Leash // ends when settling takes too long
+	settling waiting     // for its settlement
 }
 
 // CreateMessage runs one charged request of any API. It returns an *Error while
@@ -62,7 +62,7 @@ func (s *Service) CreateMessage(ctx context.Context, c Call, sink Sink) error {
 // do admits the request, calls the upstream and passes the answer on. Where limits must be
 // looked at in Postgres, the admission is decided first; else it runs beside the call.
 func (r *run) do(ctx context.Context, sink Sink) error {
-	if r.spent, r.spentKnown = r.s.spent.of(r.key.KeyID, r.admit.StartedAt); !r.spentKnown {
+	if r.spent, r.spentKnown = r.key.spent.of(r.admit.StartedAt); !r.spentKnown {
 		r.admit.AskSpent = !slices.ContainsFunc(r.admit.Claims, func(c ledger.Claim) bool { return c.Account.Kind == ledger.KindKey })
 	}
 	if r.ticket = r.s.ledger.Begin(&r.admit); r.ticket == nil {
@@ -113,7 +113,7 @@ func (r *run) tell() {
 	if now := r.ticket.Standing.KeySpent; now != nil {
 		r.spent, r.spentKnown = *now, true
 		if r.admit.AskSpent {
-			r.s.spent.note(r.key.KeyID, *now)
+			r.key.spent.note(*now, r.s.now())
 		}
 	}
 }
@@ -333,9 +333,8 @@ func reply(sink Sink, status int, h head.Lines, body []byte) error {
 // has gone: what was used must be booked. Its error is an answer of ours, since
 // an answer that is not on the ledger may not be completed.
 func (r *run) settle(ctx context.Context, status ledger.Status, reason *Error) error {
-	ctx = r.settling.Begin(context.WithoutCancel(ctx))
-	late := time.AfterFunc(r.s.set.SettleTimeout, func() { r.settling.End(context.DeadlineExceeded) })
-	defer late.Stop()
+	ctx = r.s.settling.begin(context.WithoutCancel(ctx), &r.settling)
+	defer r.s.settling.end(&r.settling)
 	o := &r.result
 	o.Request = r.admit.Request
 	o.Model, o.ModelID, o.Retries = r.dep.Model, r.dep.ID, r.retries
@@ -361,7 +360,7 @@ func (r *run) settle(ctx context.Context, status ledger.Status, reason *Error) e
 		return errOverloaded(err)
 	}
 	r.tell()
-	r.s.spent.add(r.key.KeyID, o.Cost)
+	r.key.spent.add(o.Cost)
 	if status == ledger.Interrupted {
 		r.dep.health.fail(r.table.AllowedFails, r.table.Cooldown, o.EndedAt)
 	}

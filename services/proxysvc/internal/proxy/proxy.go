@@ -54,6 +54,8 @@ type Key struct {
 	Gate     Gate
 	// Revision of the key store that this is at least as new as.
 	Revision int64
+
+	spent keySpent // without limits of its own
 }
 
 // Gate is the team's: whether it may spend now.
@@ -166,13 +168,13 @@ type Sink interface {
 // Settings of a Service.
 type Settings struct {
 	// IdleTimeout ends a request after this much silence of the upstream, or up to a
-	// quarter more once its answer has begun.
+	// quarter more.
 	IdleTimeout time.Duration
 	// ProgressInterval is how often the usage of a running stream is put on the
 	// ledger, for the case that this replica dies.
 	ProgressInterval time.Duration
-	// SettleTimeout is how long a settlement may take before its request is left
-	// to be settled by another replica.
+	// SettleTimeout is how long a settlement may take, or up to a quarter more, before
+	// its request is left to be settled by another replica.
 	SettleTimeout time.Duration
 	// ChargeDearest lets models without a price in, at the dearest one that is
 	// known; otherwise they are refused.
@@ -186,7 +188,6 @@ type Service struct {
 	keys      Keys
 	ledger    Ledger
 	threads   Threads
-	spent     *spent
 	upstream  Upstream
 	router    *Router
 	book      *pricing.Book
@@ -195,6 +196,8 @@ type Service struct {
 	withdrawn func(d Deployment, status int)
 	warn      func(ledger.Warning)
 	set       Settings
+	silence   patience // with upstreams
+	settling  patience // with the ledger
 	now       func() time.Time
 }
 
@@ -220,7 +223,9 @@ type Parts struct {
 // New makes a Service.
 func New(p Parts) *Service {
 	return &Service{
-		keys: p.Keys, ledger: p.Ledger, threads: p.Threads, spent: &spent{now: time.Now, keys: map[string]spentKey{}}, upstream: p.Upstream, router: p.Router,
+		keys: p.Keys, ledger: p.Ledger, threads: p.Threads, upstream: p.Upstream, router: p.Router,
 		book: p.Book, running: p.Running, settled: p.Settled, withdrawn: p.Withdrawn, warn: p.Warn, set: p.Settings, now: time.Now,
+		silence:  patience{most: p.Settings.IdleTimeout, cause: errIdle},
+		settling: patience{most: p.Settings.SettleTimeout, cause: context.DeadlineExceeded},
 	}
 }

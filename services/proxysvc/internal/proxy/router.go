@@ -26,7 +26,19 @@ type table struct {
 	wildcards []wildcard // longest prefix first
 	names     []string   // in the order of the configuration
 	health    map[string]*health
+
+	mu    sync.Mutex
+	found map[asked][]target // what was asked for before
 }
+
+// asked is a name of a model, and whose API it was asked for by.
+type asked struct {
+	model    string
+	provider Provider
+}
+
+// maxFound bounds found: clients may ask for any name.
+const maxFound = 1000
 
 type wildcard struct {
 	prefix  string
@@ -59,7 +71,7 @@ func (r *Router) Replace(routing Routing) {
 }
 
 func newTable(routing Routing, before map[string]*health) *table {
-	t := &table{Routing: routing, exact: map[string][]target{}, health: map[string]*health{}}
+	t := &table{Routing: routing, exact: map[string][]target{}, health: map[string]*health{}, found: map[asked][]target{}}
 	for _, d := range routing.Deployments {
 		h := before[identity(d)]
 		if h == nil {
@@ -99,23 +111,42 @@ func identity(d Deployment) string {
 // provider prefix ("anthropic/") are the same; an exact name wins over a
 // wildcard.
 func (t *table) targets(model string, provider Provider) []target {
+	of := asked{model, provider}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ts, ok := t.found[of]; ok {
+		return ts
+	}
+	ts := t.find(of)
+	if len(ts) > 0 && len(model) <= longestShown {
+		if len(t.found) >= maxFound {
+			clear(t.found)
+		}
+		t.found[of] = ts
+	}
+	return ts
+}
+
+func (t *table) find(of asked) []target {
+	model := of.model
 	if alias, ok := t.Aliases[model]; ok {
 		model = alias
 	}
-	prefix := string(provider) + "/"
+	prefix := string(of.provider) + "/"
 	bare := strings.TrimPrefix(model, prefix)
-	for _, name := range []string{model, bare, prefix + bare} {
-		if ts := speaking(provider, t.exact[name]); len(ts) > 0 {
+	names := []string{model, bare, prefix + bare}
+	for _, name := range names {
+		if ts := speaking(of.provider, t.exact[name]); len(ts) > 0 {
 			return ts
 		}
 	}
 	for _, w := range t.wildcards {
-		for _, name := range []string{model, bare, prefix + bare} {
+		for _, name := range names {
 			rest, ok := strings.CutPrefix(name, w.prefix)
 			if !ok || rest == "" {
 				continue
 			}
-			if ts := speaking(provider, w.targets); len(ts) > 0 {
+			if ts := speaking(of.provider, w.targets); len(ts) > 0 {
 				return matched(ts, rest)
 			}
 		}

@@ -3,6 +3,9 @@ package proxy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -170,7 +173,7 @@ func TestTargets(t *testing.T) {
 		},
 		Aliases: map[string]string{"best": "claude-x"},
 	}, nil)
-	for _, tt := range []struct {
+	names := []struct {
 		sent     string
 		provider Provider
 		id       string
@@ -188,7 +191,8 @@ func TestTargets(t *testing.T) {
 		{"openai/gpt-5", OpenAI, "any", "gpt-5"},
 		{"gpt-5", Anthropic, "", ""},
 		{"claude-", Anthropic, "", ""},
-	} {
+	}
+	for _, tt := range slices.Concat(names, names) { // what was found is found again
 		ts := table.targets(tt.sent, tt.provider)
 		if len(ts) == 0 {
 			if tt.id != "" {
@@ -199,6 +203,26 @@ func TestTargets(t *testing.T) {
 		if ts[0].ID != tt.id || ts[0].Model != tt.model {
 			t.Errorf("%s goes to %s as %s, want %s as %s", tt.sent, ts[0].ID, ts[0].Model, tt.id, tt.model)
 		}
+	}
+}
+
+// TestNamesThatAreAskedForAreBounded asks for more names than are remembered, and for a
+// long one.
+func TestNamesThatAreAskedForAreBounded(t *testing.T) {
+	t.Parallel()
+	table := newTable(Routing{Deployments: []Deployment{{ID: "wild", ModelName: "claude-*", Provider: Anthropic, Model: "claude-*"}}}, nil)
+	for i := range 2 * maxFound {
+		name := "claude-" + strconv.Itoa(i)
+		if ts := table.targets(name, Anthropic); len(ts) != 1 || ts[0].Model != name {
+			t.Fatalf("%s goes to %v", name, ts)
+		}
+	}
+	long := "claude-" + strings.Repeat("x", longestShown)
+	if ts := table.targets(long, Anthropic); len(ts) != 1 || ts[0].Model != long {
+		t.Error("a long name has no route")
+	}
+	if _, kept := table.found[asked{long, Anthropic}]; kept || len(table.found) > maxFound || len(table.found) == 0 {
+		t.Errorf("%d names are remembered, want %d at most; the long one: %t", len(table.found), maxFound, kept)
 	}
 }
 

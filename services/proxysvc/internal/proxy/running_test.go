@@ -14,16 +14,16 @@ import (
 func TestAStopEndsWhatWasVerifiedBeforeIt(t *testing.T) {
 	t.Parallel()
 	r := NewRunning(false)
-	run := func(k Key) (context.Context, *Error) {
+	run := func(k *Key) (context.Context, *Error) {
 		life := &leash.Leash{}
 		ctx := life.Begin(t.Context())
-		return ctx, r.Add(&k, life)
+		return ctx, r.Add(k, life)
 	}
-	before, err := run(Key{KeyID: "k", TeamID: "t", Token: "old", Revision: 6})
+	before, err := run(&Key{KeyID: "k", TeamID: "t", Token: "old", Revision: 6})
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := run(Key{KeyID: "k", TeamID: "t", Token: "new", Revision: 7}) // it was faster than the watch
+	after, err := run(&Key{KeyID: "k", TeamID: "t", Token: "new", Revision: 7}) // it was faster than the watch
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestAStopEndsWhatWasVerifiedBeforeIt(t *testing.T) {
 	if after.Err() != nil {
 		t.Errorf("with the new secret: %v, want it to go on", leash.Cause(after))
 	}
-	if _, err := run(Key{KeyID: "k", TeamID: "t", Token: "old", Revision: 6}); err == nil {
+	if _, err := run(&Key{KeyID: "k", TeamID: "t", Token: "old", Revision: 6}); err == nil {
 		t.Error("late with the old secret: let in")
 	}
 	r.Stop(nil, []string{"t"}, 7, "suspended")
