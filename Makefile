@@ -1,6 +1,6 @@
 # Two commands for users: `make run` and `make test`. The rest is for CI and for
 # those who change the code. `make run` needs Go, `make test` Go and npm (Node.js).
-.PHONY: run test chaos books bench bench-micro allocs generate generated lint alone check breaking
+.PHONY: run test chaos books bench pgo bench-micro allocs generate generated lint alone check breaking
 
 tool = $$(GOWORK=off go -C tools tool -n $(1))
 mods = $$(go list -m -f '{{.Dir}}')
@@ -37,6 +37,11 @@ SECONDS = 10
 bench:
 	@go build -o bin/bench ./dev/bench
 	@exec bin/bench -run '$(BENCH)' -rounds $(ROUNDS) -seconds $(SECONDS) -commit "$$(git describe --always --dirty)" -profile '$(PROFILE)'
+
+# pgo makes the profile anew by which the compiler knows what is hot in proxysvc.
+pgo:
+	@go build -o bin/bench ./dev/bench
+	@bin/bench -targets proxysvc -run plain8,plain64,limited64,paced200,body200k -rounds 1 -out bin -pgo services/proxysvc/cmd/proxysvc/default.pgo
 
 # bench-micro compares the hot functions with those of another commit:
 # make bench-micro AGAINST=HEAD~3 COUNT=10

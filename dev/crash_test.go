@@ -25,7 +25,7 @@ func TestACrashLeavesNoSecret(t *testing.T) {
 	s.env["GOTRACEBACK"] = "crash"
 	s.wrap = func(name string) *exec.Cmd {
 		plain := filepath.Join(dir, name)
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", plain, root+"services/"+name+"/cmd/"+name)
+		build := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-o", plain, root+"services/"+name+"/cmd/"+name)
 		build.Dir = ".."
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", name, err, out)

@@ -47,7 +47,7 @@ var binaries = sync.OnceValues(func() (map[string]string, error) {
 		"llmproxy": "cmd/llmproxy",
 	} {
 		built[name] = filepath.Join(dir, name)
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", built[name], root+pkg)
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-race", "-pgo=off", "-o", built[name], root+pkg)
 		cmd.Dir = ".."
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build %s: %w\n%s", name, err, out)

@@ -100,7 +100,7 @@ func bench(ctx context.Context, args []string) (err error) {
 			return fmt.Errorf("%s: %w", sc.name, err)
 		}
 	}
-	if err := r.audit(ctx); err != nil {
+	if err := errors.Join(r.audit(ctx), s.writePGO(ctx)); err != nil {
 		return err
 	}
 	text := r.markdown(ctx)

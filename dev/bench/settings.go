@@ -19,6 +19,7 @@ type settings struct {
 	Out     string        // where the report goes
 	Commit  string        // what is measured, for the report
 	Profile string        // directory for profiles of proxysvc; empty: none
+	PGO     string        // file for a profile that the compiler takes; empty: none
 	Env     []string      // more variables for proxysvc
 	// Postgres has settings of Postgres that are not its defaults.
 	Postgres []string
@@ -38,6 +39,7 @@ func parseSettings(args []string, usage io.Writer) (settings, error) {
 	f.StringVar(&set.Out, "out", filepath.Join("docs", "bench"), "directory of the report")
 	f.StringVar(&set.Commit, "commit", "", "what is measured, for the report")
 	f.StringVar(&set.Profile, "profile", "", "directory for profiles of proxysvc in every scenario, made with perf and strace; empty: none")
+	f.StringVar(&set.PGO, "pgo", "", "file for a CPU profile of proxysvc over all scenarios, as go build takes it (default.pgo); empty: none")
 	f.Func("env", "NAME=VALUE for proxysvc, such as GOGC=400 or another setting; may be repeated", func(v string) error {
 		set.Env = append(set.Env, v)
 		return nil

@@ -99,6 +99,7 @@ func newStand(ctx context.Context, set settings) (s *stand, err error) {
 	}
 	if err := s.startService(ctx, "proxysvc", proxyCores, append([]string{
 		"ANTHROPIC_API_KEY=" + realKey, "ANTHROPIC_API_BASE=http://" + s.upstream, "PROXYSVC_JOURNAL_DIR=" + filepath.Join(s.dir, "journal"),
+		"BENCH_PGO=" + s.pgoFile(),
 	}, set.Env...)); err != nil {
 		return s, err
 	}
@@ -107,8 +108,16 @@ func newStand(ctx context.Context, set settings) (s *stand, err error) {
 }
 
 func (s *stand) build(ctx context.Context, name string) error {
-	const root = "github.com/proliferate-ai/llm-proxy/"
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(s.dir, name), root+"services/"+name+"/cmd/"+name)
+	program := "github.com/proliferate-ai/llm-proxy/services/" + name + "/cmd/" + name
+	args := []string{"build", "-o", filepath.Join(s.dir, name)}
+	if s.set.PGO != "" && name == "proxysvc" {
+		file, err := s.overlay(ctx, program)
+		if err != nil {
+			return err
+		}
+		args = append(args, "-trimpath", "-overlay", file)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, program)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}

@@ -24,7 +24,7 @@ const root = "github.com/proliferate-ai/llm-proxy/"
 func build(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	args := []string{"build", "-race", "-o", dir + "/"}
+	args := []string{"build", "-race", "-pgo=off", "-o", dir + "/"}
 	for _, name := range []string{"keysvc", "proxysvc", "billingsvc", "outboxsvc"} {
 		args = append(args, root+"services/"+name+"/cmd/"+name)
 	}
