@@ -9,7 +9,7 @@ import (
 // must is a line of the table: what has to hold.
 type must struct {
 	figure, scenario string
-	must, aim        float64 // at most
+	must, aim        float64 // at most; 0: it is told only
 	unit             string
 	// value is the figure in one round of the scenario; false: something that it
 	// needs was not measured.

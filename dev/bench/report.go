@@ -92,6 +92,10 @@ func (r *report) table() string {
 		}
 		s := spreadOf(values)
 		unit := strings.TrimSpace(" " + m.unit)
+		if m.must == 0 {
+			fmt.Fprintf(&b, "| %s | %s | – | – | %s %s | |\n", m.figure, m.scenario, s, unit)
+			continue
+		}
 		fmt.Fprintf(&b, "| %s | %s | ≤ %v %s | ≤ %v %s | %s %s | %s |\n", m.figure, m.scenario, m.must, unit, m.aim, unit, s, unit, verdict(s.median, m.must, m.aim))
 	}
 	if n := r.stand.allocs; n != "" {
