@@ -17,7 +17,7 @@ import (
 // other faster than once a second, as large bodies make them; above that, with
 // thousands of streams, a third of what is alive must do: streams allocate little.
 const (
-	heapFloor   = 72 << 20
+	heapFloor   = 64 << 20
 	heapCeiling = 224 << 20
 	heapGrowth  = 0.35
 

@@ -156,12 +156,14 @@ type Upstream interface {
 
 // Sink takes an answer. Start is called once, before any Write; Write passes
 // its bytes on at once, and before them what Start was given: of no bytes, that alone.
+// Last is Write for bytes that nothing follows: they may go with the end of the answer.
 // An error means that the client is gone. Stop says that
 // the request is over, also while a Write waits for the client: what is left may
 // take a moment only.
 type Sink interface {
 	Start(status int, h head.Lines) error
 	Write(p []byte) error
+	Last(p []byte) error
 	Stop()
 }
 

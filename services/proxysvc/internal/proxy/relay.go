@@ -29,6 +29,8 @@ type Pieces interface {
 	Next() ([]byte, error)
 	// Ready says whether Next has bytes without waiting.
 	Ready() bool
+	// Ended says whether Next has the end without waiting.
+	Ended() bool
 }
 
 // copied are the pieces of any other body.
@@ -52,6 +54,9 @@ func (c *copied) Next() ([]byte, error) {
 
 // Ready implements Pieces: nobody knows.
 func (c *copied) Ready() bool { return false }
+
+// Ended implements Pieces: nobody knows.
+func (c *copied) Ended() bool { return false }
 
 // relay passes a stream on, event by event and byte for byte, and meters it on
 // the side. The event that ends the answer is held back until the request is on
@@ -226,7 +231,11 @@ func (r *run) finish(ctx context.Context, sink Sink, end []byte, rest io.Reader)
 	if err := r.settle(ctx, status, nil); err != nil {
 		return ErrCut // the answer may not look complete
 	}
-	if err := sink.Write(end); err != nil {
+	pass := sink.Write
+	if p, ok := rest.(Pieces); ok && p.Ended() {
+		pass = sink.Last
+	}
+	if err := pass(end); err != nil {
 		return err
 	}
 	tail, err := io.ReadAll(io.LimitReader(rest, maxErrorBody))

@@ -58,6 +58,7 @@ type gone struct {
 
 func (*gone) Start(int, head.Lines) error { return nil }
 func (*gone) Stop()                       {}
+func (g *gone) Last(p []byte) error       { return g.Write(p) }
 func (g *gone) Write(p []byte) error {
 	g.got = p
 	return g.err

@@ -236,6 +236,9 @@ func (s *sink) Write(p []byte) error {
 	}
 }
 
+// Last implements proxy.Sink.
+func (s *sink) Last(p []byte) error { return s.Write(p) }
+
 // toFault gives an answer of ours the kind that gRPC callers act on.
 func toFault(err error) error {
 	own, ok := errorOf(err)

@@ -69,6 +69,9 @@ func (b *chunks) ready() bool {
 	return len(b.had) > 0
 }
 
+// ended says whether nothing but the end is left, and has come.
+func (b *chunks) ended() bool { return !b.ready() && len(b.rest) == 0 && errors.Is(b.err, io.EOF) }
+
 // take returns the body's part of what has come. What stands in several chunks is moved
 // together.
 func (b *chunks) take() []byte {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -54,7 +55,11 @@ func TestChunksAreReadAsNetHTTPDoes(t *testing.T) {
 			if small := make([]byte, 1+r.IntN(50)); seed%2 == 0 {
 				got, err = drained(t, func() ([]byte, error) {
 					ready := r.IntN(2) == 0 && b.ready()
+					ended := r.IntN(2) == 0 && b.ended()
 					p, err := b.next()
+					if ended && (len(p) > 0 || !errors.Is(err, io.EOF)) {
+						t.Errorf("%.60q: %q comes behind the end, %v", sent, p, err)
+					}
 					if ready && len(p) == 0 {
 						t.Errorf("%.60q: nothing is ready that was, but %v", sent, err)
 					}
@@ -88,5 +93,30 @@ func drained(t *testing.T, next func() ([]byte, error)) (all []byte, err error) 
 			return all, err
 		}
 		all = append(all, p...)
+	}
+}
+
+// TestAnEndThatHasComeIsSeen reads what came in one piece, with its end and without.
+func TestAnEndThatHasComeIsSeen(t *testing.T) {
+	t.Parallel()
+	for sent, want := range map[string]bool{
+		"5\r\nhello\r\n0\r\n\r\n": true, "5\r\nhello\r\n0\r\nA: b\r\n\r\n": true, "0\r\n\r\n": true,
+		"5\r\nhello\r\n0\r\n": false, "5\r\nhello\r\n": false, "5\r\nhello\r\nx": false, "": false,
+	} {
+		b := &chunks{in: of(strings.NewReader(sent))}
+		if err := b.in.more(); err != nil && sent != "" {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(sent, "5") {
+			if b.ended() {
+				t.Errorf("%q: the end is seen before what comes first", sent)
+			}
+			if p, err := b.next(); string(p) != "hello" || err != nil {
+				t.Fatalf("%q: %q, %v", sent, p, err)
+			}
+		}
+		if got := b.ended(); got != want {
+			t.Errorf("%q: the end has come: %t, want %t", sent, got, want)
+		}
 	}
 }

@@ -193,6 +193,9 @@ var _ proxy.Pieces = stream{}
 // Ready implements proxy.Pieces.
 func (s stream) Ready() bool { return s.end == nil && s.plain.chunks.ready() }
 
+// Ended implements proxy.Pieces.
+func (s stream) Ended() bool { return s.end == nil && s.plain.chunks.ended() }
+
 // Next implements proxy.Pieces.
 func (s stream) Next() ([]byte, error) {
 	if s.end != nil {

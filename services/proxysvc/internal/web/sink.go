@@ -108,3 +108,10 @@ func (s *sink) Write(p []byte) error {
 	}
 	return nil
 }
+
+// Last implements proxy.Sink: what is held goes when the handler returns.
+func (s *sink) Last(p []byte) error {
+	s.deadline()
+	_, err := s.w.Write(p)
+	return err
+}
