@@ -16,7 +16,7 @@ import (
 )
 
 // profiled is one more file of proxysvc's program when a profile for the compiler is made;
-// it has no such thing of its own.
+// it has no such thing of its own. The profile goes to a file whose path is put in.
 const profiled = `package main
 
 import (
@@ -27,7 +27,7 @@ import (
 )
 
 func init() {
-	path := os.Getenv("BENCH_PGO")
+	const path = %q
 	f, err := os.Create(path + ".part")
 	if err != nil {
 		panic(err)
@@ -54,7 +54,7 @@ func (s *stand) overlay(ctx context.Context, program string) (string, error) {
 		return "", fmt.Errorf("find %s: %w", program, err)
 	}
 	source, file := filepath.Join(s.dir, "pgo.go"), filepath.Join(s.dir, "overlay.json")
-	if err := os.WriteFile(source, []byte(profiled), 0o644); err != nil {
+	if err := os.WriteFile(source, fmt.Appendf(nil, profiled, s.pgoFile()), 0o644); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(strings.TrimSpace(string(dir)), "pgo.go"): source}})

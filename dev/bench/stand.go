@@ -99,7 +99,6 @@ func newStand(ctx context.Context, set settings) (s *stand, err error) {
 	}
 	if err := s.startService(ctx, "proxysvc", proxyCores, append([]string{
 		"ANTHROPIC_API_KEY=" + realKey, "ANTHROPIC_API_BASE=http://" + s.upstream, "PROXYSVC_JOURNAL_DIR=" + filepath.Join(s.dir, "journal"),
-		"BENCH_PGO=" + s.pgoFile(),
 	}, set.Env...)); err != nil {
 		return s, err
 	}

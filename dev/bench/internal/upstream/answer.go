@@ -46,7 +46,7 @@ func (c *client) message(stream bool) error {
 }
 
 // stream sends one answer as events, each a chunk of its own. The first one has how long
-// it took since the request was asked, to the instant: timers are late by a millisecond.
+// it took since the request was asked: timers are late, by up to a millisecond.
 func (c *client) stream(n int64, p Pace, asked time.Time) error {
 	time.Sleep(p.First)
 	c.out = append(c.out[:0], "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n"...)

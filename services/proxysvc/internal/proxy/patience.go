@@ -9,8 +9,8 @@ import (
 	"github.com/proliferate-ai/llm-proxy/kit/leash"
 )
 
-// patience ends what gives no sign for too long, by one timer for all of it: a timer of
-// its own would cost a request more than all its signs.
+// patience ends what gives no sign for too long, by one timer for all of it: one each is
+// two objects for every request.
 type patience struct {
 	most  time.Duration // and up to a quarter more
 	cause error
