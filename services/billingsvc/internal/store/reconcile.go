@@ -31,8 +31,14 @@ func (s *Store) Nudge(ctx context.Context, teamID string, now time.Time) (bool, 
 }
 
 // LeaseReconciliations hands out teams whose balance has to be read. A charge
-// under way does not keep a team back: a busy one would never have its turn.
+// under way does not keep a team back: a busy one would never have its turn. Whoever
+// takes what is due passes by balances that are locked; one that is named is waited
+// for, in the order in which balances are locked everywhere.
 func (s *Store) LeaseReconciliations(ctx context.Context, q billing.ReconcileQuery) ([]billing.ReconcileLease, error) {
+	order, locked := "reconcile_due_at, team_id", "skip locked"
+	if len(q.Teams) > 0 {
+		order, locked = "team_id", ""
+	}
 	var leases []billing.ReconcileLease
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		leases = nil
@@ -43,9 +49,9 @@ func (s *Store) LeaseReconciliations(ctx context.Context, q billing.ReconcileQue
 				select team_id from billing.balances
 				where (reconcile_until is null or reconcile_until <= @now)
 					and (team_id = any(@teams) or cardinality(@teams::text[]) = 0 and reconcile_due_at <= @now)
-				order by reconcile_due_at, team_id
+				order by `+order+`
 				limit @max
-				for update skip locked
+				for update `+locked+`
 			) due
 			where b.team_id = due.team_id
 			returning b.team_id, b.reconcile_token`,

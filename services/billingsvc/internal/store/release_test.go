@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -47,4 +48,42 @@ func TestATeamThatCouldNotBeReadIsGivenBack(t *testing.T) {
 		t.Errorf("leased %v by name, want acme", named)
 	}
 	b.sound()
+}
+
+// A team that is asked for by name is handed out although its balance is locked for
+// the moment: whoever asks is not told that nobody knows it.
+func TestANamedTeamWaitsForItsLock(t *testing.T) {
+	t.Parallel()
+	b := withCharges(t, 1)
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it only holds a lock
+	if _, err := tx.Exec(t.Context(), `select from billing.balances where team_id = 'acme' for update`); err != nil {
+		t.Fatal(err)
+	}
+	if due, err := b.svc.LeaseReconciliations(t.Context(), "worker", nil, 10, time.Minute); err != nil || len(due) != 0 {
+		t.Errorf("leased what is due = %+v, %v, want nothing: a worker takes others first", due, err)
+	}
+	var named []billing.ReconcileLease
+	asked := make(chan error, 1)
+	go func() {
+		var err error
+		named, err = b.svc.LeaseReconciliations(t.Context(), "worker", []string{"acme"}, 10, time.Minute)
+		asked <- err
+	}()
+	for waits := false; !waits && len(asked) == 0; {
+		err := b.pool.QueryRow(t.Context(), `
+			select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-asked; err != nil || len(named) != 1 {
+		t.Errorf("leased by name = %+v, %v, want acme", named, err)
+	}
 }
