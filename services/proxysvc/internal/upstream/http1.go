@@ -47,8 +47,12 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	if err != nil {
 		return nil, err
 	}
-	large := r.Body.Len() > together
-	if !large {
+	var rest [][]byte
+	if r.Body.Len() > together {
+		rest = r.Body.Pieces() // the header goes with the beginning of the first
+		first := min(len(rest[0]), together/2)
+		head, rest[0] = append(head, rest[0][:first]...), rest[0][first:]
+	} else {
 		head = r.Body.AppendTo(head)
 	}
 	*buf = head
@@ -59,12 +63,16 @@ func (h *http1) send(ctx context.Context, r proxy.UpstreamRequest, credential [2
 	c.in.begin()
 	a := &answer{ctx: ctx, conn: c, pool: &h.pool}
 	a.cut.After(ctx, a)
-	if large {
+	if rest != nil {
 		a.writing = make(chan error, 1)
 		r.Loan.Hold()
 		go func() {
-			parts := net.Buffers(r.Body.Pieces(head))
-			_, err := parts.WriteTo(c.Conn.Conn)
+			_, err := c.Write(head)
+			for _, piece := range rest {
+				if err == nil {
+					_, err = c.Write(piece)
+				}
+			}
 			r.Loan.Release()
 			buffers.Put(buf)
 			a.writing <- err
