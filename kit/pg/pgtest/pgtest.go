@@ -78,7 +78,8 @@ func create(t testing.TB, admin, options string) string {
 	return u.String()
 }
 
-// openPool mirrors what pg.Open does for services: sessions and times in UTC.
+// openPool mirrors what pg.Open does for services: sessions and times in UTC, and
+// statements are not compiled.
 func openPool(t testing.TB, databaseURL string) *pgxpool.Pool {
 	t.Helper()
 	cfg, err := pgxpool.ParseConfig(databaseURL)
@@ -86,6 +87,7 @@ func openPool(t testing.TB, databaseURL string) *pgxpool.Pool {
 		t.Fatalf("pgtest: parse url: %v", err)
 	}
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.ConnConfig.RuntimeParams["jit"] = "off"
 	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID,

@@ -77,6 +77,11 @@ full join (
 where (t.cost_nano_usd is distinct from r.cost or t.requests is distinct from r.requests)
   and not exists (select from spend.detached d where d.day = coalesce(t.day, r.day) and d.log_id = coalesce(t.log_id, r.log_id))
 union all
+select format('user %s has rows of key %s on %s, and is not found by it', user_id, key_id, day)
+from (select distinct user_id, key_id, day from spend.spend_logs left join spend.counted c using (log_id)
+      where user_id <> '' and (c.seq is null or spend_logs.seq <= c.seq)
+      except select user_id, key_id, day from spend.user_keys) lost
+union all
 select format('%s %s: its account says %s spent, %s held and %s tokens for %s requests; the rows say %s, %s and %s for %s', a.kind, a.id,
               a.spent_nano_usd, a.held_nano_usd, a.held_tokens, a.open_requests, s.spent - coalesce(u.spent, 0), h.held, h.tokens, h.open)
 from asked, lateral spend.spent_of(asked.kinds, asked.ids, asked.since) s

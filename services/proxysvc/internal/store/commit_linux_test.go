@@ -120,7 +120,7 @@ func (l *busy) admission() *ledger.Admission {
 	l.n++
 	a := &ledger.Admission{Request: ledger.Request{
 		RequestID: fmt.Sprintf("req_%026d", l.n), KeyID: fmt.Sprintf("key_01jabcdefghij%09d", l.n*7919%14000), Token: strings.Repeat("ab", 32),
-		TeamID: fmt.Sprintf("team-%d", l.n%1000), ModelGroup: "claude-sonnet-4-5", Model: "claude-sonnet-4-5", ModelID: "anthropic/claude-sonnet-4-5",
+		TeamID: fmt.Sprintf("team-%d", l.n%1000), UserID: fmt.Sprintf("session-%d", l.n*7919%14000), ModelGroup: "claude-sonnet-4-5", Model: "claude-sonnet-4-5", ModelID: "anthropic/claude-sonnet-4-5",
 		PriceVersion: "2026-01-01", StartedAt: time.Now(), UserAgent: "bench/1.0", Client: map[string]string{"session_id": "s"},
 	}, Hold: 1_000_000, Tokens: 5000}
 	if l.limited {

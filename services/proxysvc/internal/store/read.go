@@ -70,10 +70,13 @@ func (s *Store) Rows(ctx context.Context, f ledger.Filter) ([]ledger.Row, error)
 		where = append(where, condition)
 		args[name] = value
 	}
-	for column, value := range map[string]string{"team_id": f.TeamID, "user_id": f.UserID, "key_id": f.KeyID, "request_id": f.RequestID, "model": f.Model} {
+	for column, value := range map[string]string{"team_id": f.TeamID, "key_id": f.KeyID, "request_id": f.RequestID, "model": f.Model} {
 		if value != "" {
 			add(column+" = @"+column, column, value)
 		}
+	}
+	if f.UserID != "" {
+		add(ofUser, "user_id", f.UserID)
 	}
 	if !f.EndedAfter.IsZero() {
 		add("ended_at >= @ended_after", "ended_after", f.EndedAfter)

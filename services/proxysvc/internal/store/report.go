@@ -105,9 +105,12 @@ func (s *Store) Top(ctx context.Context, kind string, days ledger.Days, limit in
 // Slices splits what a key or a user used by day, model and secret. It reads the
 // rows of that account, by index.
 func (s *Store) Slices(ctx context.Context, of ledger.AccountID, days ledger.Days) ([]ledger.Slice, error) {
-	column := "user_id"
+	args := pgx.StrictNamedArgs{"from": dateOrNull(days.From), "to": dateOrNull(days.To)}
+	where := ofUser
 	if of.Kind == ledger.KindKey {
-		column = "key_id"
+		where, args["key_id"] = "key_id = @key_id", clean(of.ID)
+	} else {
+		args["user_id"] = clean(of.ID)
 	}
 	rows, _ := s.db.Query(ctx, `
 		select day, model, model_group, key_id, token, user_id,
@@ -115,9 +118,9 @@ func (s *Store) Slices(ctx context.Context, of ledger.AccountID, days ledger.Day
 		  sum(cost_nano_usd)::bigint, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_input_tokens)::bigint,
 		  sum(cache_write_5m_input_tokens)::bigint, sum(cache_write_1h_input_tokens)::bigint, sum(web_search_requests)::bigint
 		from spend.spend_logs
-		where `+column+` = @id and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
+		where `+where+` and (@from::date is null or day >= @from::date) and (@to::date is null or day <= @to::date)
 		group by day, model, model_group, key_id, token, user_id order by day, model, model_group, token`,
-		pgx.StrictNamedArgs{"id": clean(of.ID), "from": dateOrNull(days.From), "to": dateOrNull(days.To)})
+		args)
 	slices, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Slice, error) {
 		var l ledger.Slice
 		return l, row.Scan(append([]any{&l.Day, &l.ID, &l.ModelGroup, &l.KeyID, &l.Token, &l.UserID}, into(&l.Use)...)...)

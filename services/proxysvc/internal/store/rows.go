@@ -20,6 +20,10 @@ var orders = map[ledger.RowSort]string{
 // rowSize is all tokens of a row.
 const rowSize = `(input_tokens + cache_read_input_tokens + cache_write_5m_input_tokens + cache_write_1h_input_tokens + output_tokens)`
 
+// ofUser is the condition that rows are a user's. There is no index by user: they are
+// found by the keys that it had.
+const ofUser = `user_id = @user_id and (day, key_id) in (select day, key_id from spend.keys_of_user(@user_id))`
+
 // FindRows lists the rows that a query picks. Only the partitions of its days
 // are read.
 func (s *Store) FindRows(ctx context.Context, q ledger.RowQuery) ([]ledger.Row, error) {
@@ -57,7 +61,6 @@ func picked(q ledger.RowQuery) (string, pgx.StrictNamedArgs) {
 	}
 	for _, f := range []struct{ column, value string }{
 		{"team_id", q.TeamID},
-		{"user_id", q.UserID},
 		{"key_id", q.KeyID},
 		{"request_id", q.RequestID},
 		{"model", q.Model},
@@ -66,6 +69,9 @@ func picked(q ledger.RowQuery) (string, pgx.StrictNamedArgs) {
 		if f.value != "" {
 			add(f.column+" = @"+f.column, f.column, clean(f.value))
 		}
+	}
+	if q.UserID != "" {
+		add(ofUser, "user_id", clean(q.UserID))
 	}
 	if q.EndUser != "" {
 		add("client ->> 'end_user' = @end_user", "end_user", clean(q.EndUser))
