@@ -19,8 +19,8 @@ import (
 )
 
 // most is what is written at once: copying it must not keep the processor from other
-// goroutines for long. A quarter of a millisecond it takes; writes of 64 KB, of which each
-// makes a small segment beside a full one, cost half as much again for a megabyte.
+// goroutines for long. A quarter of a millisecond it takes; a megabyte in writes of 64 KB
+// cost a request half as much again (docs/performance.md).
 const most = 1 << 20
 
 // Conn is a net.Conn. One goroutine at a time may read and one write.
