@@ -103,6 +103,18 @@ func openPool(t testing.TB, databaseURL string) *pgxpool.Pool {
 	return pool
 }
 
+// SomeoneWaits says whether a session of a pool's database waits for a lock.
+func SomeoneWaits(t testing.TB, pool *pgxpool.Pool) bool {
+	t.Helper()
+	var waits bool
+	err := pool.QueryRow(t.Context(), `
+		select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits)
+	if err != nil {
+		t.Fatalf("pgtest: look for who waits: %v", err)
+	}
+	return waits
+}
+
 // exec runs statements on a connection of its own. Failures, in cleanup too,
 // fail the test.
 func exec(ctx context.Context, t testing.TB, databaseURL string, statements ...string) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/proliferate-ai/llm-proxy/kit/fault"
+	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/billingsvc/internal/billing"
 )
 
@@ -73,12 +74,7 @@ func TestANamedTeamWaitsForItsLock(t *testing.T) {
 		named, err = b.svc.LeaseReconciliations(t.Context(), "worker", []string{"acme"}, 10, time.Minute)
 		asked <- err
 	}()
-	for waits := false; !waits && len(asked) == 0; {
-		err := b.pool.QueryRow(t.Context(), `
-			select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for len(asked) == 0 && !pgtest.SomeoneWaits(t, b.pool) {
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

@@ -1,11 +1,8 @@
 package store
 
 import (
-	"context"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/proliferate-ai/llm-proxy/kit/pg/pgtest"
 	"github.com/proliferate-ai/llm-proxy/services/proxysvc/internal/ledger"
@@ -45,22 +42,10 @@ func TestADecisionWaitsForTheOneBefore(t *testing.T) {
 	second := make(chan int64, 1)
 	decide(one, func() {
 		go func() { second <- decide(two, func() {}) }()
-		for len(second) == 0 && !someoneWaits(t.Context(), t, db) {
+		for len(second) == 0 && !pgtest.SomeoneWaits(t, db) {
 		}
 	})
 	if held := <-second; held != 60 {
 		t.Errorf("the second decision found %d held, want the 60 of the first", held)
 	}
-}
-
-// someoneWaits says whether a session waits for a lock.
-func someoneWaits(ctx context.Context, t *testing.T, db *pgxpool.Pool) bool {
-	t.Helper()
-	var n int
-	err := db.QueryRow(ctx, `
-		select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n > 0
 }
